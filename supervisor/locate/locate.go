@@ -1,0 +1,323 @@
+// Package locate finds the file that a system call of the jail names, the way
+// the kernel is about to, without opening it: stage 3 of the life of one open.
+//
+// A file is found by an O_PATH descriptor, which has no side effects on it and
+// never blocks: a FIFO is not opened, a device not touched, a lease not broken
+// (open(2)). What comes back is an identity and a canonical name. Where a file
+// can't be located (magic links of /proc, a working directory that was
+// deleted, a race) the answer is Unlocated, and the kernel's own answer is
+// the only one.
+//
+// A path is made absolute first, against /proc/TID/cwd or /proc/TID/fd/N, and
+// resolved beneath the jail's root directory in one openat2(2) with
+// RESOLVE_IN_ROOT, so that absolute symbolic links and ".." mean what they mean
+// to the task. All tasks of a jail have the same root until one of them calls
+// chroot(2) or a relative; from then on (see Moved) every path is resolved
+// from the task's own root and working directory.
+package locate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/depguard/depguard/policy"
+	"github.com/depguard/depguard/policy/allowlist"
+)
+
+// State says what a name led to.
+type State uint8
+
+// The outcomes of Locate.
+const (
+	// Unlocated: the name leads somewhere that an O_PATH descriptor of ours
+	// does not show.
+	Unlocated State = iota
+	// Located: File holds the file.
+	Located
+	// Absent: no file has that name, or the way to it is not open to us.
+	Absent
+	// Creatable: no file has that name, but its directory exists, and the call
+	// asked to create it.
+	Creatable
+)
+
+// File is a located file. Release closes its descriptor.
+type File struct {
+	State State
+	ID    allowlist.FileID
+	Mode  uint32 // st_mode
+	Asked []byte // the name as asked, made absolute; valid until the next Locate
+
+	fd int
+}
+
+// Directory reports whether the file is a directory.
+func (f *File) Directory() bool { return f.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// Regular reports whether the file is a regular file.
+func (f *File) Regular() bool { return f.Mode&unix.S_IFMT == unix.S_IFREG }
+
+// Name is what a call asked for.
+type Name struct {
+	TID      int
+	Dir      int // descriptor number in the task, or unix.AT_FDCWD
+	Path     []byte
+	NoFollow bool   // the last component is not followed when it is a symbolic link
+	Create   bool   // the call creates the file when it does not exist
+	Empty    bool   // AT_EMPTY_PATH: an empty path means Dir itself
+	Resolve  uint64 // RESOLVE_* of the call
+}
+
+// Locator finds files for one jail. It is used by one goroutine and reuses its
+// buffers: what it returns is valid until its next call.
+type Locator struct {
+	root  int
+	moved bool
+
+	asked [2*unix.PathMax + 2]byte
+	link  [unix.PathMax]byte
+	path  [64]byte // names below /proc
+}
+
+// New returns a locator for the jail whose root directory is root as the
+// caller sees it: "/", or "/proc/PID/root".
+func New(root string) (*Locator, error) {
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the jail's root directory %s: %w", root, err)
+	}
+	return &Locator{root: fd}, nil
+}
+
+// Close closes the jail's root directory.
+func (l *Locator) Close() error { return unix.Close(l.root) }
+
+// Moved tells the locator that a task may have changed its root directory or
+// its mounts.
+func (l *Locator) Moved() { l.moved = true }
+
+// Locate finds the file of n. A file with state Located has to be released.
+func (l *Locator) Locate(n *Name, f *File) {
+	*f = File{fd: -1}
+	if len(n.Path) == 0 {
+		if n.Empty {
+			l.locateDescriptor(n, f)
+		} else {
+			f.State = Absent // ENOENT, path_resolution(7)
+		}
+		return
+	}
+	if !l.makeAbsolute(n, f) || intoProc(f.Asked) {
+		return
+	}
+	root, name, resolve := l.root, f.Asked, uint64(unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	if l.moved {
+		base, ok := l.ownBase(n)
+		if !ok {
+			return
+		}
+		defer unix.Close(base)
+		root, name = base, n.Path
+		if n.Path[0] != '/' {
+			resolve = unix.RESOLVE_NO_MAGICLINKS
+		}
+	}
+	fd, err := openPath(root, name, n.NoFollow, resolve)
+	if errors.Is(err, unix.ENOENT) && n.Create {
+		if fd, err = openPath(root, parent(name), false, resolve); err == nil {
+			f.State, f.fd = Creatable, fd
+		}
+		return
+	}
+	if err != nil {
+		f.State = stateOf(err)
+		return
+	}
+	l.identify(fd, f)
+}
+
+// stateOf sorts the errno of a failed resolution.
+func stateOf(err error) State {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG),
+		errors.Is(err, unix.EACCES): // with the task's own credentials, unless it changed them
+		return Absent
+	}
+	return Unlocated // ELOOP is a magic link or a real loop, EAGAIN a race
+}
+
+// identify takes over fd.
+func (l *Locator) identify(fd int, f *File) {
+	if err := statFD(fd, f); err != nil {
+		unix.Close(fd)
+		return
+	}
+	f.State, f.fd = Located, fd
+}
+
+// locateDescriptor finds the file behind a descriptor of the task (execveat(2)
+// with AT_EMPTY_PATH). The link in /proc is a magic one: it leads to the file
+// itself, whatever its name has become.
+func (l *Locator) locateDescriptor(n *Name, f *File) {
+	link := l.procLink(n)
+	f.Asked = l.asked[:copy(l.asked[:], l.readLink(link))]
+	fd, err := openPath(unix.AT_FDCWD, link, false, 0)
+	if err != nil {
+		return
+	}
+	l.identify(fd, f)
+}
+
+// Canonical returns the name of a located file without symbolic links; for a
+// file that is about to be created, the canonical name of its directory and
+// its own. It is valid until the next call on l. It is empty for a file that
+// has no name: deleted, a pipe, a memfd.
+func (l *Locator) Canonical(f *File) []byte {
+	name := l.readLink(l.procName("/proc/self/fd/", f.fd, "", 0))
+	if len(name) == 0 || name[0] != '/' || bytes.HasSuffix(name, deleted) {
+		return nil
+	}
+	if f.State != Creatable {
+		return name
+	}
+	last := f.Asked[bytes.LastIndexByte(f.Asked, '/')+1:]
+	if len(last) == 0 || len(name)+1+len(last) > len(l.link) {
+		return nil
+	}
+	end := len(name)
+	if end == 1 {
+		end = 0 // the directory is "/"
+	}
+	l.link[end] = '/'
+	return l.link[:end+1+copy(l.link[end+1:], last)]
+}
+
+var deleted = []byte(" (deleted)")
+
+// Release closes the descriptor of a located file. It may be called on any
+// File, and twice.
+func (f *File) Release() {
+	if f.fd >= 0 {
+		unix.Close(f.fd)
+		f.fd = -1
+	}
+}
+
+// makeAbsolute sets f.Asked to n's path, made absolute against the directory
+// that it is relative to.
+func (l *Locator) makeAbsolute(n *Name, f *File) bool {
+	if n.Path[0] == '/' {
+		f.Asked = terminate(append(l.asked[:0], n.Path...))
+		return true
+	}
+	dir := l.readLink(l.procLink(n))
+	if len(dir) == 0 || dir[0] != '/' || bytes.HasSuffix(dir, deleted) {
+		return false
+	}
+	asked := append(l.asked[:0], dir...)
+	if dir[len(dir)-1] != '/' {
+		asked = append(asked, '/')
+	}
+	f.Asked = terminate(append(asked, n.Path...))
+	return true
+}
+
+// ownBase opens the directory from which the task itself resolves n.
+func (l *Locator) ownBase(n *Name) (int, bool) {
+	link := l.procLink(n)
+	if n.Path[0] == '/' {
+		link = l.procName("/proc/", n.TID, "/root", -1)
+	}
+	fd, err := openPath(unix.AT_FDCWD, link, false, 0)
+	return fd, err == nil
+}
+
+// procLink names the link of /proc that leads to the directory or descriptor
+// n is relative to.
+func (l *Locator) procLink(n *Name) []byte {
+	if n.Dir == unix.AT_FDCWD {
+		return l.procName("/proc/", n.TID, "/cwd", -1)
+	}
+	return l.procName("/proc/", n.TID, "/fd/", n.Dir)
+}
+
+// procName builds a name below /proc without allocating; last is left out
+// when it is negative or middle is empty.
+func (l *Locator) procName(prefix string, id int, middle string, last int) []byte {
+	b := append(l.path[:0], prefix...)
+	b = strconv.AppendInt(b, int64(id), 10)
+	b = append(b, middle...)
+	if middle != "" && last >= 0 {
+		b = strconv.AppendInt(b, int64(last), 10)
+	}
+	return terminate(b)
+}
+
+// terminate puts a NUL behind b, in its buffer, so that b can be handed to
+// the kernel without a copy.
+func terminate(b []byte) []byte {
+	b = append(b, 0)
+	return b[:len(b)-1]
+}
+
+func (l *Locator) readLink(name []byte) []byte {
+	n := readLink(name, l.link[:])
+	return l.link[:n]
+}
+
+// linksIntoProc are the links of every system that lead into the caller's own
+// part of /proc.
+var linksIntoProc = [][]byte{[]byte("/dev/fd"), []byte("/dev/stdin"), []byte("/dev/stdout"), []byte("/dev/stderr"), []byte("/etc/mtab")}
+
+// intoProc reports whether name leads into procfs, where "self" is whoever
+// looks, and magic links lead out again: what we would find there is not what
+// the task finds.
+func intoProc(name []byte) bool {
+	if bytes.HasPrefix(name, []byte("/proc/")) {
+		return !bytes.Contains(name, []byte("/.."))
+	}
+	for _, link := range linksIntoProc {
+		if rest, ok := bytes.CutPrefix(name, link); ok && (len(rest) == 0 || rest[0] == '/') {
+			return true
+		}
+	}
+	return false
+}
+
+// parent returns the directory part of name: "/" or "." when it has none.
+func parent(name []byte) []byte {
+	switch i := bytes.LastIndexByte(name, '/'); i {
+	case -1:
+		return []byte(".")
+	case 0:
+		return name[:1]
+	default:
+		return name[:i]
+	}
+}
+
+// Permitted reports whether ownership and modes would let the task use the
+// file this way: a refusal of ours is only worth telling where the kernel would
+// not have refused. It asks with our own credentials, which are the task's
+// unless the task changed them; a read-only mount does not count.
+func (l *Locator) Permitted(f *File, op policy.Access) bool {
+	var mode uint32
+	if op.Has(policy.Read) || op.Has(policy.List) {
+		mode |= unix.R_OK
+	}
+	if op.Has(policy.Write) {
+		mode |= unix.W_OK
+	}
+	if op.Has(policy.Exec) {
+		mode |= unix.X_OK
+	}
+	if f.State == Creatable {
+		mode = unix.W_OK | unix.X_OK // of the directory
+	}
+	err := unix.Faccessat2(f.fd, "", mode, unix.AT_EMPTY_PATH|unix.AT_EACCESS)
+	return !errors.Is(err, unix.EACCES)
+}
