@@ -29,9 +29,8 @@ func (e BaseEntry) Covers(name string, access Access) bool {
 // reported by that name. A path that a machine does not have is no error.
 //
 // Left out on purpose: what identifies the machine (/etc/machine-id), what
-// holds secrets (/etc/shadow), what lists the installed packages
-// (/var/lib/dpkg: a build that asks depends on every one of them) and
-// /var/tmp, which outlives the jail.
+// holds secrets (/etc/shadow) and what lists the installed packages
+// (/var/lib/dpkg: a build that asks depends on every one of them).
 func Base() []BaseEntry { return slices.Clone(base) }
 
 // InBase reports whether the set base grants access to the file with the
@@ -114,4 +113,5 @@ var baseFiles = []BaseEntry{
 	{"/usr/lib/locale", true, Read | List, "locales: locale-archive and its like, written by locale-gen"},
 	{"/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache", false, Read, "iconv(3): index of character sets; written by iconvconfig"},
 	{"/usr/lib64/gconv/gconv-modules.cache", false, Read, "iconv(3): index of character sets; written by iconvconfig"},
+	{"/var/tmp", true, Read | Write | Exec | List, "temporary files, private to the jail"},
 }

@@ -118,8 +118,11 @@ func (c *ExecCmd) Run(ctx context.Context, stdout, stderr *os.File) (int, error)
 // config turns the flags, the policy and the surroundings into a run.
 func (c *ExecCmd) config(stdout, stderr *os.File) (*supervisor.Config, error) {
 	args := c.Command
-	if len(args) > 0 && args[0] == "--" {
+	switch {
+	case len(args) > 0 && args[0] == "--":
 		args = args[1:]
+	case len(args) > 0 && strings.HasPrefix(args[0], "-"):
+		return nil, fmt.Errorf("unknown flag %s\nsee depguard exec --help; a command of that name goes behind --", args[0])
 	}
 	if len(args) == 0 || args[0] == "" {
 		return nil, errors.New("no command was given\nwrite it behind --, as in: depguard exec -- make")
@@ -324,7 +327,8 @@ func (c *ExecCmd) tell(result *supervisor.Result, stderr *os.File) error {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
-	if c.Quiet && undeclared(result.Trace) == 0 && result.Trace.Run.Losses.Complete() {
+	fine := undeclared(result.Trace) == 0 && result.Trace.Run.Losses.Complete()
+	if fine && (c.Quiet || result.NotExecuted != nil) {
 		return nil
 	}
 	// Nobody reads any more when this fails.

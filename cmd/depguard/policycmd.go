@@ -158,7 +158,7 @@ func (c *CheckCmd) Run(_ context.Context, stdout, _ *os.File) (int, error) {
 	if c.JSON {
 		return 0, writeJSON(stdout, result)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is valid: mode %s, undeclared files are met with %s, network %s\n  allows      %d files of %d packages, %d trees\n",
+	_, err = fmt.Fprintf(stdout, "%s is valid: mode %s, undeclared: %s, network: %s\n  allows      %d files of %d packages, %d trees\n",
 		result.File, result.Mode, result.Undeclared, result.Network, result.Files, result.Packages, result.Trees)
 	return 0, err
 }

@@ -112,8 +112,30 @@ func mountPrivate() error {
 		}
 		return fmt.Errorf("mount the jail's own /proc: %w", err)
 	}
+	if err := protectKernelSettings(); err != nil {
+		return err
+	}
 	for _, dir := range existing([]string{"/tmp", "/var/tmp"}) {
 		if err := mountTmpfs(dir, "mode=1777"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kernelSettings are the parts of procfs that belong to the whole machine. Many
+// take writes from whoever has the user id of the machine's root, which a root
+// user's jail maps, without asking for a capability (proc_sys(5)).
+var kernelSettings = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/scsi", "/proc/mtrr"}
+
+// protectKernelSettings makes them read-only in the jail's procfs.
+func protectKernelSettings() error {
+	clones, err := cloneAll(existing(kernelSettings), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	for _, c := range clones {
+		if err := c.attach(c.path); err != nil {
 			return err
 		}
 	}
