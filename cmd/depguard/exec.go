@@ -31,7 +31,7 @@ type ExecCmd struct {
 	Policy    string   `placeholder:"FILE" help:"Policy to hold the command to. With --enforce, ${defaultPolicy} when not given."`
 	Enforce   bool     `help:"Refuse what the policy does not declare, whatever its mode says."`
 	Isolate   bool     `help:"Give audit the jail of enforce: host read-only, private /tmp, /dev, /proc and process ids."`
-	Workspace []string `placeholder:"DIR" help:"Directory that the command may read, write and execute. Default: the policy's, or the current directory."`
+	Workspace []string `sep:"none" placeholder:"DIR" help:"Directory that the command may read, write and execute. Default: the policy's, or the current directory."`
 	Net       string   `enum:",host,none" default:"" placeholder:"host|none" help:"Network of an isolated jail; none is a loopback of its own. Default: the policy's, or host."`
 	Trace     string   `placeholder:"FILE" help:"Keep everything that the command did in FILE (SQLite)."`
 	Report    string   `placeholder:"FILE" help:"Write the report to FILE as JSON."`
@@ -98,10 +98,8 @@ func (c *ExecCmd) Run(ctx context.Context, stdout, stderr *os.File) (int, error)
 	if result.NotExecuted != nil {
 		fail(stderr, result.NotExecuted)
 	}
-	if db := c.packages(config, result.Trace, stderr); db != nil {
-		if err := result.Trace.Attribute(db); err != nil {
-			note(stderr, "the packages that own the files could not be told: %v", err)
-		}
+	if silent := c.silent(result); !silent || c.Trace != "" || c.Report != "" {
+		c.attribute(config, result.Trace, stderr)
 	}
 	told := c.tell(result, stderr)
 	kept := keeper.finish(result.Trace)
@@ -300,19 +298,26 @@ func (c *ExecCmd) logger(stderr *os.File) zerolog.Logger {
 	return zerolog.New(zerolog.ConsoleWriter{Out: stderr, NoColor: !isColorTerminal(stderr), TimeFormat: time.TimeOnly}).Level(level).With().Timestamp().Logger()
 }
 
-// packages opens the package database for the report, where there is one.
-func (c *ExecCmd) packages(config *supervisor.Config, t *tracer.Trace, stderr *os.File) owner.DB {
-	if config.Packages != nil {
-		return config.Packages
+// attribute names the packages behind the files of t, where there is a package
+// database.
+func (c *ExecCmd) attribute(config *supervisor.Config, t *tracer.Trace, stderr *os.File) {
+	db, err := config.Packages, error(nil)
+	if db == nil {
+		db, err = owner.Open("/", "auto")
 	}
-	db, err := owner.Open("/", "auto")
-	if err != nil {
-		if !c.Quiet {
-			note(stderr, "files are listed without their packages: %v", err)
-		}
-		return nil
+	if err == nil {
+		err = t.Attribute(db)
 	}
-	return db
+	if err != nil && !c.Quiet {
+		note(stderr, "files are listed without their packages: %v", err)
+	}
+}
+
+// silent reports whether there is nothing to print: nothing is wrong, and that
+// is either not to be told or goes without saying.
+func (c *ExecCmd) silent(result *supervisor.Result) bool {
+	fine := undeclared(result.Trace) == 0 && result.Trace.Run.Losses.Complete()
+	return fine && (c.Quiet || result.NotExecuted != nil)
 }
 
 // tell prints the report, and writes it where --report says.
@@ -327,8 +332,7 @@ func (c *ExecCmd) tell(result *supervisor.Result, stderr *os.File) error {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
-	fine := undeclared(result.Trace) == 0 && result.Trace.Run.Losses.Complete()
-	if fine && (c.Quiet || result.NotExecuted != nil) {
+	if c.silent(result) {
 		return nil
 	}
 	// Nobody reads any more when this fails.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -51,11 +52,13 @@ type Mask struct {
 // Jail is a started jail, seen from the supervisor.
 type Jail struct {
 	PID      int // of init
-	PIDFD    int
 	Terminal int // master of the pseudo-terminal, or -1; the caller's to close
 
-	control channel
-	exit    chan outcome
+	exit chan outcome
+
+	mu      sync.Mutex // closing; receiving goes on without it until init has ended
+	control channel    // -1 once closed
+	pidfd   int        // of init; -1 once closed
 }
 
 // outcome is how the command ended.
@@ -89,7 +92,7 @@ func Start(c *Config) (_ *Jail, err error) {
 	}
 	defer unix.Close(config)
 
-	j := &Jail{PIDFD: -1, Terminal: -1, control: ours, exit: make(chan outcome, 1)}
+	j := &Jail{pidfd: -1, Terminal: -1, control: ours, exit: make(chan outcome, 1)}
 	defer func() {
 		if err != nil {
 			j.Close()
@@ -99,7 +102,7 @@ func Start(c *Config) (_ *Jail, err error) {
 	attr := &syscall.ProcAttr{
 		Files: files,
 		Env:   []string{},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &j.PIDFD},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &j.pidfd},
 	}
 	if c.Isolate {
 		if err := isolate(attr.Sys, c.NoNetwork); err != nil {
@@ -243,16 +246,25 @@ type NotExecuted struct {
 
 func (e *NotExecuted) Error() string { return e.Text }
 
-// Signal forwards a signal to the command.
+// Signal forwards a signal to the command. It may be called from any goroutine,
+// after Close too.
 func (j *Jail) Signal(sig syscall.Signal) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.control < 0 {
+		return os.ErrProcessDone
+	}
 	return j.control.send(message{Kind: forward, Number: int(sig)})
 }
 
-// Kill ends the jail at once. Wait still has to be called after a Proceed.
+// Kill ends the jail at once. Wait still has to be called after a Proceed. It is
+// safe to call at any time and from any goroutine, after Close too.
 func (j *Jail) Kill() {
-	if j.PIDFD >= 0 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.pidfd >= 0 {
 		// ESRCH: it is gone already.
-		_ = unix.PidfdSendSignal(j.PIDFD, unix.SIGKILL, nil, 0)
+		_ = unix.PidfdSendSignal(j.pidfd, unix.SIGKILL, nil, 0)
 	}
 }
 
@@ -261,9 +273,11 @@ func (j *Jail) Kill() {
 func (j *Jail) Close() {
 	j.Kill()
 	j.reap()
-	if j.PIDFD >= 0 {
-		unix.Close(j.PIDFD)
-		j.PIDFD = -1
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.pidfd >= 0 {
+		unix.Close(j.pidfd)
+		j.pidfd = -1
 	}
 	if j.control >= 0 {
 		unix.Close(int(j.control))

@@ -66,10 +66,7 @@ func statFD(fd int, f *File) error {
 	if errno != 0 {
 		return errno
 	}
-	f.ID = allowlist.FileID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino}
-	if st.Mask&unix.STATX_BTIME != 0 {
-		f.ID.Birth = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
-	}
+	f.ID = allowlist.IdentityOf(&st)
 	f.Mode = uint32(st.Mode)
 	return nil
 }
