@@ -25,8 +25,8 @@
 //	init  → exited                                       the command's wait status
 //
 // Each end of the pair is the other's life line. When the supervisor dies, init
-// reads end-of-file (and, as its child, gets SIGKILL through PR_SET_PDEATHSIG), and
-// the jail ends; when init dies before its time, the supervisor, a subreaper too,
+// reads end-of-file and ends the jail (with a pid namespace it gets SIGKILL through
+// PR_SET_PDEATHSIG besides, and the kernel kills the rest); when init dies before its time, the supervisor, a subreaper too,
 // inherits the orphans and ends them.
 //
 // Descriptors: the supervisor owns its end of the pair, the listener, the master

@@ -102,9 +102,13 @@ func Start(c *Config) (_ *Jail, err error) {
 	attr := &syscall.ProcAttr{
 		Files: files,
 		Env:   []string{},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &j.pidfd},
+		Sys:   &syscall.SysProcAttr{PidFD: &j.pidfd},
 	}
 	if c.Isolate {
+		// Only here: the kernel ends a pid namespace with its init. In plain
+		// audit init has to outlive us, and ends its descendants itself when
+		// it reads end-of-file.
+		attr.Sys.Pdeathsig = syscall.SIGKILL
 		if err := isolate(attr.Sys, c.NoNetwork); err != nil {
 			return nil, err
 		}
