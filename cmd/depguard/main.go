@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime"
 
 	"github.com/alecthomas/kong"
@@ -65,6 +66,7 @@ func run(args []string) int {
 	exit := -1
 	parser, err := kong.New(&c, kong.Name("depguard"), kong.Description(description), kong.UsageOnError(),
 		kong.Vars{"defaultPolicy": defaultPolicy},
+		kong.KindMapper(reflect.String, kong.MapperFunc(exactString)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Exit(func(status int) { exit = status }))
 	if err != nil {
@@ -92,6 +94,17 @@ func run(args []string) int {
 		return statusFailed
 	}
 	return status
+}
+
+// exactString stores an argument byte by byte. Kong's own mapper goes through
+// JSON, which replaces what is not UTF-8, and names of files need not be.
+func exactString(ctx *kong.DecodeContext, target reflect.Value) error {
+	token, err := ctx.Scan.PopValue("string")
+	if err != nil {
+		return err
+	}
+	target.SetString(token.String())
+	return nil
 }
 
 // usageOf names the command whose --help tells more about a parse error.

@@ -176,7 +176,7 @@ func examine(binary string) error {
 //
 // and the conditions root and user. The variables PROGRAMS and EXAMPLES name the
 // compiled programs and the module's examples, OUTSIDE a directory that lies
-// neither in a workspace nor in /tmp. A script starts in its own directory, $WORK.
+// neither in a workspace nor among the temporary files. A script starts in its own directory, $WORK.
 func TestScripts(t *testing.T) {
 	dir := tools(t)
 	examples, err := filepath.Abs(filepath.Join(moduleRoot, "examples"))
@@ -209,16 +209,25 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// outside makes the directory OUTSIDE: neither in a workspace nor in /tmp, which
-// is everyone's.
+// outside makes the directory OUTSIDE.
 func outside(env *testscript.Env) error {
-	dir, err := os.MkdirTemp("/var/tmp", "depguard-test-")
+	dir, err := outsideDir()
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { os.RemoveAll(dir) })
 	env.Setenv("OUTSIDE", dir)
 	return nil
+}
+
+// outsideDir makes a directory that lies neither in a workspace nor among the
+// temporary files, which are everyone's: in the user's home.
+func outsideDir() (string, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(home, ".depguard-test-")
 }
 
 func status(ts *testscript.TestScript, neg bool, args []string) {
