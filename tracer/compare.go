@@ -39,10 +39,10 @@ func (r *Recorder) Kernel(ev *bpf.Event) {
 	key := kernelKey{ev.Dev, ev.Ino}
 	seen := r.kernel[key]
 	if seen == nil {
-		if len(r.kernel) >= r.limit {
-			r.trace.Run.Losses.Unrecorded++
+		if r.full(len(ev.Path) + fileSize) {
 			return
 		}
+		r.memory += len(ev.Path) + fileSize
 		seen = &kernelFile{asked: string(ev.Path), pid: ev.PID, op: op, mode: ev.Mode, first: time.Now()}
 		r.kernel[key] = seen
 	}
@@ -57,6 +57,9 @@ func operationOf(ev *bpf.Event) (policy.Access, bool) {
 	case bpf.KindOpen, bpf.KindHandle:
 	default:
 		return 0, false
+	}
+	if ev.Flags&unix.O_TMPFILE == unix.O_TMPFILE {
+		return 0, false // a new file without a name: it holds nothing yet
 	}
 	var op policy.Access
 	if ev.Readable() {
@@ -75,32 +78,38 @@ func operationOf(ev *bpf.Event) (policy.Access, bool) {
 
 // compare holds the kernel's view against the supervisor's, file by file. What
 // both saw is marked so. A file that the supervisor knows by name only (it was
-// about to be created, or could not be located) gets the identity that the
-// kernel saw under that name. What is left bypassed the supervisor.
+// about to be created, or is one of procfs, which differ from process to
+// process) gets the first identity that the kernel saw under that name. A file
+// that was another one when the kernel opened it than when the supervisor looked
+// is added under that name. What is left, and what was opened although the
+// supervisor refused it, bypassed the supervisor.
 //
 // Preconditions: r.mu is held.
 func (r *Recorder) compare() {
 	if len(r.kernel) == 0 {
 		return
 	}
-	seen := make(map[int]bool, len(r.kernel))
 	byID := make(map[kernelKey]int, len(r.files))
 	for id, index := range r.files {
 		byID[kernelKey{id.KernelDev(), id.Ino}] = index
 	}
-	byName := r.indexNames()
+	names, allowed := r.indexNames()
+	seen := make(map[int]bool, len(r.kernel))
 	for key, file := range r.kernel {
 		index, ok := byID[key]
-		if !ok {
-			index, ok = r.find(byName, key, file)
+		if ok {
+			ok = allowed[index] || r.trace.Run.Mode != policy.Enforce
+		} else {
+			index, ok = r.find(names, key, file)
 		}
-		if !ok {
-			index = r.bypassed(key, file)
+		if ok {
+			seen[index] = true
+		} else {
+			r.bypassed(key, file)
 		}
-		seen[index] = true
 	}
 	for i := range r.trace.Accesses {
-		if a := &r.trace.Accesses[i]; a.File >= 0 && seen[a.File] {
+		if a := &r.trace.Accesses[i]; a.File >= 0 && seen[a.File] && a.Verdict == allowlist.Allow {
 			a.Seen |= ByKernel
 		}
 	}
@@ -114,7 +123,7 @@ func (r *Recorder) identify(index int, key kernelKey, k *kernelFile) {
 }
 
 // bypassed adds a file, and an access to it, that only the kernel saw.
-func (r *Recorder) bypassed(key kernelKey, k *kernelFile) int {
+func (r *Recorder) bypassed(key kernelKey, k *kernelFile) {
 	file := r.addFile(File{Path: k.asked})
 	r.identify(file, key, k)
 	process := -1
@@ -130,51 +139,64 @@ func (r *Recorder) bypassed(key kernelKey, k *kernelFile) int {
 		Process: process, File: file, Asked: k.asked, Op: k.op, Count: k.count, First: k.first, Seen: ByKernel,
 	})
 	r.trace.Run.Losses.Foreign += k.count
-	return file
 }
 
-// nameIndex lists the names that the supervisor was asked for, each with its
-// file, under their last component.
-type nameIndex map[string][]nameEntry
+// nameIndex lists the accesses of the supervisor by the last component of the
+// name that was asked for.
+type nameIndex map[string][]int
 
-type nameEntry struct {
-	full string
-	file int
-}
-
-func (r *Recorder) indexNames() nameIndex {
-	index := nameIndex{}
+// indexNames returns the accesses by name, and which files the supervisor let
+// be used at least once.
+func (r *Recorder) indexNames() (names nameIndex, allowed map[int]bool) {
+	names, allowed = nameIndex{}, map[int]bool{}
 	for i := range r.trace.Accesses {
-		if a := &r.trace.Accesses[i]; a.File >= 0 {
-			last := lastComponent(a.Asked)
-			index[last] = append(index[last], nameEntry{a.Asked, a.File})
+		a := &r.trace.Accesses[i]
+		last := lastComponent(a.Asked)
+		names[last] = append(names[last], i)
+		if a.File >= 0 && a.Verdict == allowlist.Allow {
+			allowed[a.File] = true
 		}
 	}
-	return index
+	return names, allowed
 }
 
-// find returns the file that the supervisor was asked for by the name that the
-// kernel's side has, which is as the call gave it and can be relative. It has
-// to be one without an identity, which it gets; or one with the same inode
-// number on what statx(2) calls another device: a btrfs subvolume, or an
-// overlay over several file systems.
+// find returns the file of an access whose name is the one that the kernel's
+// side has, which is as the call gave it and can be relative. Best is one with the
+// same inode number, on what statx(2) calls another device (a btrfs subvolume, an
+// overlay over several file systems), or one without an identity.
 func (r *Recorder) find(names nameIndex, key kernelKey, k *kernelFile) (int, bool) {
 	if k.asked == "" {
 		return 0, false
 	}
-	for _, e := range names[lastComponent(k.asked)] {
-		if e.full != k.asked && (k.asked[0] == '/' || !strings.HasSuffix(e.full, "/"+k.asked)) {
+	byName := -1
+	for _, i := range names[lastComponent(k.asked)] {
+		a := &r.trace.Accesses[i]
+		if a.Verdict != allowlist.Allow || a.Asked != k.asked && (k.asked[0] == '/' || !strings.HasSuffix(a.Asked, "/"+k.asked)) {
 			continue
 		}
-		switch id := r.trace.Files[e.file].ID; {
+		byName = i
+		if a.File < 0 {
+			continue
+		}
+		switch id := r.trace.Files[a.File].ID; {
 		case id == allowlist.FileID{}:
-			r.identify(e.file, key, k)
-			return e.file, true
+			r.identify(a.File, key, k)
+			return a.File, true
 		case id.Ino == key.ino:
-			return e.file, true
+			return a.File, true
 		}
 	}
-	return 0, false
+	if byName < 0 {
+		return 0, false
+	}
+	// It was another file, or none, when the supervisor looked; or it is one of
+	// several that were made under this name.
+	a := &r.trace.Accesses[byName]
+	if a.File < 0 {
+		a.File = r.addFile(File{Path: a.Asked})
+		r.identify(a.File, key, k)
+	}
+	return a.File, true
 }
 
 func lastComponent(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

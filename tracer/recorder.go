@@ -44,9 +44,10 @@ type Observation struct {
 //
 // It is safe for concurrent use.
 type Recorder struct {
-	mu    sync.Mutex
-	trace Trace
-	limit int // of accesses
+	mu     sync.Mutex
+	trace  Trace
+	limit  int // of memory, in bytes
+	memory int // that the parts of the trace take, estimated
 
 	images   images
 	files    map[allowlist.FileID]int
@@ -72,8 +73,27 @@ type connectKey struct {
 	address netip.AddrPort
 }
 
-// defaultLimit bounds the memory of a recorder: some 200 bytes an access.
-const defaultLimit = 8 << 20
+// defaultLimit bounds the memory of a recorder: two million different accesses
+// of an ordinary build, fewer of a hostile one that uses long names.
+const defaultLimit = 1 << 30
+
+// What the parts of a trace take besides the bytes of their names: the structure
+// itself and its entries in maps.
+const (
+	nameSize   = 100
+	fileSize   = 250
+	accessSize = 350
+)
+
+// full reports whether the recorder has no room for size bytes more, and counts
+// what is not recorded for that.
+func (r *Recorder) full(size int) bool {
+	if r.memory+size > r.limit {
+		r.trace.Run.Losses.Unrecorded++
+		return true
+	}
+	return false
+}
 
 // NewRecorder returns an empty recorder for one run.
 func NewRecorder(run Run) *Recorder {
@@ -115,6 +135,9 @@ func (r *Recorder) Known(id allowlist.FileID) bool {
 func (r *Recorder) Access(o *Observation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, known := r.names[string(o.Asked)]; !known && r.full(2*len(o.Asked)+len(o.Canonical)+nameSize+fileSize+accessSize) {
+		return
+	}
 	key := accessKey{
 		process: r.process(o.TID),
 		name:    r.name(o.Asked),
@@ -125,10 +148,10 @@ func (r *Recorder) Access(o *Observation) {
 	}
 	index, ok := r.accesses[key]
 	if !ok {
-		if len(r.trace.Accesses) >= r.limit {
-			r.trace.Run.Losses.Unrecorded++
+		if r.full(accessSize) {
 			return
 		}
+		r.memory += accessSize
 		index = len(r.trace.Accesses)
 		r.accesses[key] = index
 		r.trace.Accesses = append(r.trace.Accesses, Access{
@@ -147,6 +170,7 @@ func (r *Recorder) name(b []byte) string {
 	}
 	name := string(b)
 	r.names[name] = name
+	r.memory += len(name) + nameSize
 	return name
 }
 
@@ -185,6 +209,7 @@ func (r *Recorder) fileOf(o *Observation) int {
 }
 
 func (r *Recorder) addFile(f File) int {
+	r.memory += len(f.Path) + fileSize
 	index := len(r.trace.Files)
 	r.trace.Files = append(r.trace.Files, f)
 	r.changed.files[index] = struct{}{}
@@ -198,10 +223,10 @@ func (r *Recorder) Connect(tid int, address netip.AddrPort) {
 	key := connectKey{r.process(tid), address}
 	index, ok := r.connects[key]
 	if !ok {
-		if len(r.trace.Connects) >= r.limit {
-			r.trace.Run.Losses.Unrecorded++
+		if r.full(accessSize) {
 			return
 		}
+		r.memory += accessSize
 		family := "inet"
 		if !address.Addr().Unmap().Is4() {
 			family = "inet6"

@@ -3,6 +3,8 @@ package tracer
 import (
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -90,11 +92,13 @@ func TestChangesAreHandedOutOnce(t *testing.T) {
 
 func TestLimitIsALoss(t *testing.T) {
 	r := NewRecorder(Run{})
-	r.limit = 2
-	for i := range uint64(5) {
-		r.Access(observation(string(rune('a'+i)), i))
+	r.limit = 100 << 10
+	for i := range uint64(100) {
+		r.Access(observation("/"+strings.Repeat("x", 4000)+strconv.Itoa(int(i)), i))
 	}
-	if trace := finish(r); len(trace.Accesses) != 2 || trace.Run.Losses.Unrecorded != 3 || trace.Run.Losses.Complete() {
+	r.Access(observation("/"+strings.Repeat("x", 4000)+"0", 0)) // known: a count only
+	trace := finish(r)
+	if lost := trace.Run.Losses.Unrecorded; lost == 0 || len(trace.Accesses)+int(lost) != 100 || trace.Accesses[0].Count != 2 {
 		t.Errorf("%d accesses, losses %+v", len(trace.Accesses), trace.Run.Losses)
 	}
 }
@@ -161,6 +165,41 @@ func TestCompare(t *testing.T) {
 	}
 	if got := trace.Files[1].ID; got.Ino != 5 || got.KernelDev() != kernelDev {
 		t.Errorf("the created file has the identity %v", got)
+	}
+}
+
+// Names that lead to another file each time are no bypass: procfs of several
+// processes, a file that is made, moved away and made again, one that appears
+// between the supervisor's look and the kernel's.
+func TestCompareNamesThatMove(t *testing.T) {
+	r := NewRecorder(Run{Mode: policy.Enforce})
+	procfs := observation("/proc/self/status", 0)
+	procfs.Outcome = Unknown
+	r.Access(procfs)
+	created := observation("/w/a", 0)
+	created.Outcome, created.Op = Creating, policy.Write
+	r.Access(created)
+	missing := observation("/w/now", 0)
+	missing.Outcome = Missing
+	r.Access(missing)
+	for i, path := range []string{"/proc/self/status", "/proc/self/status", "/w/a", "a", "now", "/w/now"} {
+		r.Kernel(&bpf.Event{Kind: bpf.KindExec, PID: os.Getpid(), Dev: 5, Ino: uint64(100 + i), Path: []byte(path)})
+	}
+	if trace := finish(r); trace.Run.Losses.Foreign != 0 {
+		t.Errorf("%d bypasses: %+v", trace.Run.Losses.Foreign, trace.Accesses)
+	}
+}
+
+// A file that the supervisor refused and the kernel opened all the same is one.
+func TestCompareRefusedButOpened(t *testing.T) {
+	r := NewRecorder(Run{Mode: policy.Enforce})
+	refused := observation("/secret", 4)
+	refused.Verdict = allowlist.Hide
+	r.Access(refused)
+	r.Kernel(&bpf.Event{Kind: bpf.KindExec, PID: os.Getpid(), Dev: 8<<20 | 1, Ino: 4, Path: []byte("/secret")})
+	trace := finish(r)
+	if trace.Run.Losses.Foreign != 1 || trace.Accesses[0].Seen != BySupervisor {
+		t.Errorf("%d bypasses: %+v", trace.Run.Losses.Foreign, trace.Accesses)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -75,10 +76,12 @@ type Name struct {
 // Locator finds files for one jail. It is used by one goroutine and reuses its
 // buffers: what it returns is valid until its next call.
 type Locator struct {
-	root  int
-	moved bool
+	root   int
+	procfs [2]uint64 // st_dev of the jail's /proc and of ours
+	moved  bool
 
 	asked [2*unix.PathMax + 2]byte
+	own   [2*unix.PathMax + 2]byte
 	link  [unix.PathMax]byte
 	path  [64]byte // names below /proc
 }
@@ -90,7 +93,16 @@ func New(root string) (*Locator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the jail's root directory %s: %w", root, err)
 	}
-	return &Locator{root: fd}, nil
+	l := &Locator{root: fd}
+	for i, proc := range []string{root + "/proc", "/proc"} {
+		var st unix.Stat_t
+		if err := unix.Stat(proc, &st); err != nil {
+			unix.Close(fd)
+			return nil, fmt.Errorf("look at %s: %w", proc, err)
+		}
+		l.procfs[i] = st.Dev
+	}
+	return l, nil
 }
 
 // Close closes the jail's root directory.
@@ -111,7 +123,11 @@ func (l *Locator) Locate(n *Name, f *File) {
 		}
 		return
 	}
-	if !l.makeAbsolute(n, f) || intoProc(f.Asked) {
+	if n.Resolve&unix.RESOLVE_IN_ROOT != 0 || !l.makeAbsolute(n, f) {
+		return
+	}
+	if own := l.ownProc(n.TID, f.Asked); own != nil {
+		l.locateOwn(own, n, f)
 		return
 	}
 	root, name, resolve := l.root, f.Asked, uint64(unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
@@ -150,10 +166,12 @@ func stateOf(err error) State {
 	return Unlocated // ELOOP is a magic link or a real loop, EAGAIN a race
 }
 
-// identify takes over fd.
+// identify takes over fd. A file of procfs is left to its name: it is another
+// one for each process that looks, and has another identity in each instance.
 func (l *Locator) identify(fd int, f *File) {
-	if err := statFD(fd, f); err != nil {
+	if err := statFD(fd, f); err != nil || slices.Contains(l.procfs[:], f.ID.Dev) {
 		unix.Close(fd)
+		*f = File{fd: -1, Asked: f.Asked}
 		return
 	}
 	f.State, f.fd = Located, fd
@@ -269,23 +287,57 @@ func (l *Locator) readLink(name []byte) []byte {
 	return l.link[:n]
 }
 
-// linksIntoProc are the links of every system that lead into the caller's own
-// part of /proc.
-var linksIntoProc = [][]byte{[]byte("/dev/fd"), []byte("/dev/stdin"), []byte("/dev/stdout"), []byte("/dev/stderr"), []byte("/etc/mtab")}
+// ownNames are the names by which every task finds its own part of procfs, and
+// where that part is from here: below /proc/TID.
+var ownNames = []struct{ name, at string }{
+	{"/proc/self", ""}, {"/proc/thread-self", ""},
+	{"/dev/fd", "/fd"}, {"/dev/stdin", "/fd/0"}, {"/dev/stdout", "/fd/1"}, {"/dev/stderr", "/fd/2"},
+	{"/etc/mtab", "/mounts"},
+}
 
-// intoProc reports whether name leads into procfs, where "self" is whoever
-// looks, and magic links lead out again: what we would find there is not what
-// the task finds.
-func intoProc(name []byte) bool {
-	if bytes.HasPrefix(name, []byte("/proc/")) {
-		return !bytes.Contains(name, []byte("/.."))
+// ownProc returns where a name that leads into the task's own part of procfs
+// leads from here, where "self" is someone else; nil for other names.
+func (l *Locator) ownProc(tid int, asked []byte) []byte {
+	name := asked
+	if bytes.Contains(name, doubleSlash) || bytes.Contains(name, slashDot) {
+		name = collapse(l.own[:0], name)
 	}
-	for _, link := range linksIntoProc {
-		if rest, ok := bytes.CutPrefix(name, link); ok && (len(rest) == 0 || rest[0] == '/') {
-			return true
+	for _, o := range ownNames {
+		rest, ok := bytes.CutPrefix(name, []byte(o.name)) // the compiler makes no copy
+		if !ok || len(rest) > 0 && rest[0] != '/' {
+			continue
+		}
+		// rest may lie in l.own, behind where the new name ends or moving down
+		// in it: build the prefix elsewhere first.
+		prefix := l.procName("/proc/", tid, o.at, -1)
+		if len(prefix)+len(rest) >= len(l.link) {
+			return nil
+		}
+		return terminate(append(append(l.link[:0], prefix...), rest...))
+	}
+	return nil
+}
+
+var doubleSlash, slashDot = []byte("//"), []byte("/./")
+
+// collapse appends name to buf without empty and "." components.
+func collapse(buf, name []byte) []byte {
+	for component := range bytes.SplitSeq(name, []byte("/")) {
+		if len(component) > 0 && string(component) != "." {
+			buf = append(append(buf, '/'), component...)
 		}
 	}
-	return false
+	return buf
+}
+
+// locateOwn locates a file by a name below /proc/TID. It follows magic links: an
+// O_PATH descriptor through one leads to the file itself and opens nothing.
+func (l *Locator) locateOwn(own []byte, n *Name, f *File) {
+	fd, err := openPath(unix.AT_FDCWD, own, n.NoFollow, 0)
+	if err != nil {
+		return
+	}
+	l.identify(fd, f)
 }
 
 // parent returns the directory part of name: "/" or "." when it has none.

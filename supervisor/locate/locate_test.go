@@ -62,6 +62,11 @@ func tree(t *testing.T) string {
 func TestLocate(t *testing.T) {
 	dir := tree(t)
 	l := newLocator(t)
+	open, err := unix.Open("sub", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(open)
 	cases := []struct {
 		name  string
 		path  string
@@ -85,8 +90,12 @@ func TestLocate(t *testing.T) {
 		{"component too long", string(bytes.Repeat([]byte("a"), 256)), Absent, ""},
 		{"loop", "loop", Unlocated, ""},
 		{"procfs", "/proc/self/status", Unlocated, ""},
-		{"magic link", "/proc/self/exe", Unlocated, ""},
-		{"link into procfs", "/dev/stdin", Unlocated, ""},
+		{"procfs, spelled otherwise", "//proc/./self//status", Unlocated, ""},
+		{"procfs, by a detour", "/usr/../proc/version", Unlocated, ""},
+		{"link into procfs", "/etc/mtab", Unlocated, ""},
+		{"magic link", "/proc/self/cwd/file", Located, dir + "/file"},
+		{"magic link of the thread", "/proc/thread-self/root" + dir + "/file", Located, dir + "/file"},
+		{"descriptor", "/dev/fd/" + strconv.Itoa(open), Located, dir + "/sub"},
 		{"root", "/", Located, "/"},
 	}
 	for _, moved := range []bool{false, true} {
