@@ -38,6 +38,7 @@ func (r *run) describe() {
 	} else {
 		add("view", false, "audit leaves the host's mounts, ids and network as they are (--isolate)")
 	}
+	add("setuid programs", false, "no_new_privs takes their privileges")
 	if c.NoIOUring && !c.Enforce {
 		add("io_uring", false, "refused by --io-uring=refuse")
 	}

@@ -92,6 +92,7 @@ type run struct {
 	list     *allowlist.List
 	locator  *locate.Locator
 	recorder *tracer.Recorder
+	granted  map[allowlist.FileID]policy.Access // files that the command was given as descriptors
 
 	mechanisms []tracer.Mechanism
 }
@@ -99,6 +100,11 @@ type run struct {
 // prepare makes everything that has to stand before the command starts.
 func (r *run) prepare() error {
 	c := r.config
+	if c.isolated() {
+		if err := c.checkDescriptors(); err != nil {
+			return err
+		}
+	}
 	r.signals = make(chan os.Signal, 64)
 	for _, sig := range jail.Forwarded {
 		if !signal.Ignored(sig) { // nohup(1)
@@ -169,7 +175,8 @@ func (r *run) jailConfig() (*jail.Config, error) {
 		Args: c.Args, Dir: c.Dir, Env: c.Env,
 		Isolate: c.isolated(), Keep: c.Keep,
 		NoNetwork: c.isolated() && c.Network == policy.NetworkNone,
-		Terminal:  terminals[1], Replace: terminals,
+		// An isolated jail gets no hold of the user's terminal at all.
+		Terminal: terminals[1] || c.isolated() && (terminals[0] || terminals[2]), Replace: terminals,
 		Filter: filter.Encode(program), Guard: r.guard != nil,
 	}
 	if !c.isolated() {
@@ -184,6 +191,9 @@ func (r *run) jailConfig() (*jail.Config, error) {
 		return nil, err
 	}
 	settings.Writable = append(settings.Writable, writable...)
+	if !c.Enforce {
+		return settings, nil // audit refuses nothing
+	}
 	masks, err := allowlist.Masks(r.allowlistOptions("/"))
 	if err != nil {
 		return nil, err
@@ -210,8 +220,59 @@ func (r *run) compile() error {
 		}
 	}
 	var err error
-	r.list, err = allowlist.Compile(options)
-	return err
+	if r.list, err = allowlist.Compile(options); err != nil {
+		return err
+	}
+	return r.grantDescriptors()
+}
+
+// grantDescriptors lets the command open again, through /dev/stderr and the like,
+// the files that it was given as descriptors, with the access it has already.
+func (r *run) grantDescriptors() error {
+	r.granted = map[allowlist.FileID]policy.Access{}
+	for _, fd := range append([]int{0, 1, 2}, r.config.Keep...) {
+		id, access, err := descriptorAccess(fd)
+		if err != nil || access == 0 {
+			continue // closed, or no regular file
+		}
+		r.granted[id] |= access
+		if r.guard != nil {
+			if err := r.guard.Allow(fd, access, false); err != nil {
+				return fmt.Errorf("descriptor %d: %w", fd, err)
+			}
+		}
+	}
+	return nil
+}
+
+// descriptorAccess returns the identity of the regular file behind a descriptor
+// and what the descriptor allows; no access for other kinds of file.
+func descriptorAccess(fd int) (allowlist.FileID, policy.Access, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return allowlist.FileID{}, 0, err
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || flags&unix.O_PATH != 0 {
+		return allowlist.FileID{}, 0, err
+	}
+	access := map[int]policy.Access{
+		unix.O_RDONLY: policy.Read, unix.O_WRONLY: policy.Write, unix.O_RDWR: policy.Read | policy.Write,
+	}[flags&unix.O_ACCMODE]
+	return allowlist.IdentityOf(&st), access, nil
+}
+
+// checkDescriptors refuses to hand a directory into an isolated jail: by a
+// descriptor on the host's own mounts, modes and owners could be changed behind
+// the read-only view.
+func (c *Config) checkDescriptors() error {
+	for _, fd := range append([]int{0, 1, 2}, c.Keep...) {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return fmt.Errorf("descriptor %d is a directory: an isolated jail cannot be given one of the host's; redirect it from /dev/null", fd)
+		}
+	}
+	return nil
 }
 
 // witnessStart is the outcome of loading the tracing programs.
@@ -291,7 +352,7 @@ func (r *run) serve(listener *notify.Listener, served chan<- error) {
 	defer runtime.UnlockOSThread()
 	s := &server{
 		listener: listener, locator: r.locator, list: r.list, recorder: r.recorder, witness: r.witness,
-		enforce: r.config.Enforce, args: r.config.Args,
+		granted: r.granted, enforce: r.config.Enforce, args: r.config.Args,
 	}
 	err := s.serve()
 	if err != nil {
@@ -367,6 +428,8 @@ func (r *run) close() {
 	if r.locator != nil {
 		r.locator.Close()
 	}
-	signal.Stop(r.signals)
-	close(r.signals)
+	if r.signals != nil {
+		signal.Stop(r.signals)
+		close(r.signals)
+	}
 }

@@ -125,21 +125,23 @@ func (c *ExecCmd) config(stdout, stderr *os.File) (*supervisor.Config, error) {
 	if len(args) == 0 || args[0] == "" {
 		return nil, errors.New("no command was given\nwrite it behind --, as in: depguard exec -- make")
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil, fmt.Errorf("find the current directory: %w", err)
-	}
+	// Without a name (it was deleted), plain audit stays in it all the same.
+	dir, lost := os.Getwd()
 	config := &supervisor.Config{
 		Args: args, Dir: dir, Env: os.Environ(), Isolate: c.Isolate,
 		NoGuard: c.Guard == "none", NoIOUring: c.IOUring == "refuse", NoWitness: c.NoWitness,
 		Network: policy.Network(c.Net),
 		Streams: console.Streams{In: os.Stdin, Out: stdout, Err: stderr},
 	}
+	var err error
 	if config.Home, err = os.UserHomeDir(); err != nil {
 		config.Home = "" // only a policy that says ~ needs it, and says so
 	}
 	if err := c.loadPolicy(config); err != nil {
 		return nil, err
+	}
+	if lost != nil && (config.Isolate || config.Enforce) {
+		return nil, fmt.Errorf("find the current directory: %w", lost)
 	}
 	if config.Network == "" {
 		config.Network = policy.NetworkHost
@@ -196,19 +198,23 @@ func (c *ExecCmd) findWorkspace(config *supervisor.Config) error {
 		for _, w := range config.Policy.Workspace {
 			trees = append(trees, w.Path)
 		}
-	case len(trees) == 0:
+	case len(trees) == 0 && base != "":
 		trees = []string{"."}
 	}
+	plain := !config.Isolate && !config.Enforce
 	for _, tree := range trees {
 		tree = expandHome(tree, config.Home)
 		if !filepath.IsAbs(tree) {
 			tree = filepath.Join(base, tree)
 		}
 		full, err := filepath.EvalSymlinks(tree)
-		if err != nil {
+		switch {
+		case err != nil && len(c.Workspace) == 0 && plain:
+			full = tree // below a directory that is closed to us; it only counts in the report
+		case err != nil:
 			return fmt.Errorf("workspace: %w", err)
 		}
-		if config.Isolate || config.Enforce {
+		if !plain {
 			if err := jail.CheckWorkspace(full); err != nil {
 				return err
 			}

@@ -88,7 +88,15 @@ func Masks(o Options) ([]Mask, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.masks(), nil
+	masks := c.masks()
+	for _, m := range masks {
+		// A mask covers one name, and hides the identity behind it.
+		if n := c.none[m.Path]; !n.dir && n.names > 1 {
+			c.fail(n.pos, "put a copy in its place, or take the other names away",
+				"%s has %d names (hard links), and access none can hold for one of them only", m.Path, n.names)
+		}
+	}
+	return masks, c.policyErrors()
 }
 
 // Writable returns the canonical names of files and of the roots of trees
@@ -143,7 +151,11 @@ type compiler struct {
 }
 
 // noneName is what stands under a name with access none.
-type noneName struct{ exists, dir bool }
+type noneName struct {
+	exists, dir bool
+	names       uint32 // hard links of a file
+	pos         policy.Position
+}
 
 func newCompiler(o Options) (*compiler, error) {
 	if o.Root == "" {
@@ -308,7 +320,7 @@ func absent(err error) bool {
 func statx(dirfd int, base string, st *unix.Statx_t) error {
 	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
 	for {
-		err := unix.Statx(dirfd, base, flags, unix.STATX_TYPE|unix.STATX_MODE|unix.STATX_INO|unix.STATX_BTIME, st)
+		err := unix.Statx(dirfd, base, flags, unix.STATX_TYPE|unix.STATX_MODE|unix.STATX_NLINK|unix.STATX_INO|unix.STATX_BTIME, st)
 		if err != unix.EINTR {
 			return err
 		}

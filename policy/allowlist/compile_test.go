@@ -374,6 +374,19 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A mask covers one name; where a file has more, access none would not hold.
+func TestMasksOfHardLinks(t *testing.T) {
+	m := newMachine(t, "/src/secret")
+	if err := os.Link(filepath.Join(m.root, "src/secret"), filepath.Join(m.root, "src/alias")); err != nil {
+		t.Fatal(err)
+	}
+	p := &policy.Policy{Workspace: []policy.WorkspaceTree{{Path: "."}}, Files: rules("none /src/secret")}
+	masks, err := Masks(m.options(p, nil))
+	if err == nil || !strings.Contains(err.Error(), "2 names") {
+		t.Errorf("Masks = %v, %v; want an error that tells of two names", masks, err)
+	}
+}
+
 func TestBase(t *testing.T) {
 	m := newMachine(t, "/etc/passwd", "/proc/1/status")
 	p := &policy.Policy{Files: []policy.FileRule{{Set: "base", Access: read, Pos: policy.Position{Line: 4}}}}

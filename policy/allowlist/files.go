@@ -111,7 +111,7 @@ func (c *compiler) denials() error {
 		}
 		rule := filesRule(f)
 		for _, name := range names {
-			if err := c.deny(name, rule); err != nil {
+			if err := c.deny(name, f.Pos, rule); err != nil {
 				return err
 			}
 		}
@@ -132,7 +132,7 @@ func (c *compiler) nearest(name string) string {
 	return path.Join(c.nearest(dir), base)
 }
 
-func (c *compiler) deny(name string, rule *Rule) error {
+func (c *compiler) deny(name string, pos policy.Position, rule *Rule) error {
 	c.trees = append(c.trees, treeItem{path: name, rule: rule})
 	c.none[name] = noneName{}
 	fd, st, err := c.open(name, 0)
@@ -143,7 +143,7 @@ func (c *compiler) deny(name string, rule *Rule) error {
 		return err
 	}
 	defer unix.Close(fd)
-	c.none[name] = noneName{exists: true, dir: isDir(&st)}
+	c.none[name] = noneName{exists: true, dir: isDir(&st), names: st.Nlink, pos: pos}
 	if st.Mode&unix.S_IFMT == unix.S_IFREG {
 		id := IdentityOf(&st)
 		c.denied[[2]uint64{id.Dev, id.Ino}] = struct{}{}

@@ -30,6 +30,17 @@ func (s Streams) Terminals() [3]bool {
 	return [3]bool{isTerminal(s.In), isTerminal(s.Out), isTerminal(s.Err)}
 }
 
+// display is the stream on which the user sees what the pseudo-terminal shows: the
+// first terminal of output, error and input.
+func (s Streams) display() *os.File {
+	for _, f := range []*os.File{s.Out, s.Err} {
+		if isTerminal(f) {
+			return f
+		}
+	}
+	return s.In
+}
+
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // ringSize is how much of the output a Terminal remembers.
@@ -51,11 +62,12 @@ type Terminal struct {
 // Attach takes over master, a descriptor, and starts copying. Close has to be
 // called on every way out.
 func Attach(master int, s Streams) (*Terminal, error) {
-	// Nonblocking, so that the runtime's poller waits for it and a Close
-	// unblocks a Read.
-	if err := unix.SetNonblock(master, true); err != nil {
-		unix.Close(master)
-		return nil, fmt.Errorf("set the pseudo-terminal nonblocking: %w", err)
+	foreground := isTerminal(s.In) && inForeground(int(s.In.Fd()))
+	if !foreground {
+		if err := plainOutput(master); err != nil {
+			unix.Close(master)
+			return nil, err
+		}
 	}
 	t := &Terminal{
 		master:  os.NewFile(uintptr(master), "pseudo-terminal"),
@@ -71,8 +83,6 @@ func Attach(master int, s Streams) (*Terminal, error) {
 		return nil, fmt.Errorf("pipe: %w", err)
 	}
 	t.cancel = cancel
-	t.followSize()
-	foreground := isTerminal(s.In) && inForeground(int(s.In.Fd()))
 	if foreground {
 		state, err := term.MakeRaw(int(s.In.Fd()))
 		if err != nil {
@@ -83,9 +93,24 @@ func Attach(master int, s Streams) (*Terminal, error) {
 		}
 		t.restore = func() { _ = term.Restore(int(s.In.Fd()), state) }
 	}
+	t.followSize()
 	go t.copyOutput()
 	go t.copyInput(wake, foreground)
 	return t, nil
+}
+
+// plainOutput switches off what the pseudo-terminal makes of output: the user's
+// terminal, when it is not in raw mode, does that a second time.
+func plainOutput(master int) error {
+	state, err := unix.IoctlGetTermios(master, unix.TCGETS)
+	if err != nil {
+		return fmt.Errorf("get the mode of the pseudo-terminal: %w", err)
+	}
+	state.Oflag &^= unix.OPOST
+	if err := unix.IoctlSetTermios(master, unix.TCSETS, state); err != nil {
+		return fmt.Errorf("set the mode of the pseudo-terminal: %w", err)
+	}
+	return nil
 }
 
 // inForeground reports whether this process may read the terminal fd without
@@ -99,7 +124,7 @@ func inForeground(fd int) bool {
 // that changes.
 func (t *Terminal) followSize() {
 	signal.Notify(t.resize, unix.SIGWINCH)
-	inherit := func() { _ = pty.InheritSize(t.streams.Out, t.master) }
+	inherit := func() { _ = pty.InheritSize(t.streams.display(), t.master) }
 	inherit()
 	go func() {
 		for range t.resize {
@@ -119,7 +144,7 @@ func (t *Terminal) copyOutput() {
 		if n > 0 {
 			_, _ = t.ring.Write(buf[:n])
 			if !broken {
-				_, werr := t.streams.Out.Write(buf[:n])
+				_, werr := t.streams.display().Write(buf[:n])
 				// The user's terminal is gone; the build must not stop at a
 				// full pseudo-terminal.
 				broken = werr != nil

@@ -48,6 +48,11 @@ var roots = []string{"chroot", "pivot_root", "setns", "mount", "umount2", "move_
 // handle has no path.
 var unfollowable = []string{"io_uring_setup", "open_by_handle_at"}
 
+// newMounts are the calls of the mount API of Linux 5.2, which Landlock does not
+// hold: a detached file system would not be seen in the jail's view, but its
+// modes and owners are the host's.
+var newMounts = []string{"fsopen", "fsmount", "fspick", "open_tree", "mount_setattr"}
+
 // Observe is the filter of audit: everything goes ahead, opens, execs and
 // connects are noted, and so is each use of a call that cannot be followed,
 // because it makes the trace incomplete.
@@ -55,12 +60,12 @@ func Observe() Filter {
 	return Filter{Notify: slices.Concat(opens, execs, roots, unfollowable, []string{"connect"})}
 }
 
-// Enforce is the filter of enforce: what cannot be followed is refused with
-// the errno of a kernel that does not have it (ENOSYS), to which programs
+// Enforce is the filter of enforce: what cannot be followed, or held, is refused
+// with the errno of a kernel that does not have it (ENOSYS), to which programs
 // know the way round.
 func Enforce() Filter {
 	f := Filter{Notify: slices.Concat(opens, execs, roots, []string{"connect"})}
-	for _, name := range unfollowable {
+	for _, name := range slices.Concat(unfollowable, newMounts) {
 		f.Refuse = append(f.Refuse, Refusal{name, unix.ENOSYS})
 	}
 	return f

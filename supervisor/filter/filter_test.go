@@ -75,6 +75,8 @@ func TestActions(t *testing.T) {
 		{"clone", amd64, 56, 0, retAllow, retAllow},
 		{"io_uring_setup", amd64, 425, 0, retNotify, retENOSYS},
 		{"open_by_handle_at", amd64, 304, 0, retNotify, retENOSYS},
+		{"fsopen", amd64, 430, 0, retAllow, retENOSYS},
+		{"open_tree", amd64, 428, 0, retAllow, retENOSYS},
 		{"x32 openat", amd64, 257 | x32, 0, retNotify, retNotify},
 		{"x32 execve", amd64, 520 | x32, 0, retNotify, retNotify},
 		{"x32 read", amd64, 0 | x32, 0, retAllow, retAllow},

@@ -26,8 +26,8 @@ const (
 // opens nothing, and after the filter no call may be made that it notifies of,
 // but the last.
 func runEnter(control channel, ruleset int, c *Config) int {
-	if err := os.Chdir(c.Dir); err != nil {
-		return fail(control, fmt.Errorf("enter the working directory: %w", err))
+	if err := enterDirectory(c); err != nil {
+		return fail(control, err)
 	}
 	path, err := lookPath(c)
 	if err != nil {
@@ -65,6 +65,23 @@ func runEnter(control channel, ruleset int, c *Config) int {
 		err = syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, c.Args[1:]...), c.Env)
 	}
 	return refuse(control, c, err)
+}
+
+// enterDirectory enters the working directory, by name: inherited, it would be
+// the host's own mount. Without a name the inherited one stays (in plain audit, a
+// directory that was deleted).
+func enterDirectory(c *Config) error {
+	if c.Dir == "" {
+		return nil
+	}
+	err := os.Chdir(c.Dir)
+	if errors.Is(err, os.ErrNotExist) && c.Isolate {
+		return fmt.Errorf("enter the working directory: %w: the jail has a /tmp, /var/tmp, /run and /dev of its own; run depguard from the workspace", err)
+	}
+	if err != nil {
+		return fmt.Errorf("enter the working directory: %w", err)
+	}
+	return nil
 }
 
 // refuse tells that the command could not be executed.

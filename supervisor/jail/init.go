@@ -52,7 +52,7 @@ func runInit(control channel, config int, c *Config) int {
 	}
 	// Before the command exists: a signal between its start and ours would
 	// end init.
-	signals := newRelay()
+	signals := newRelay(c.ownSession())
 	pid, err := startEnter(terminal, int(control), config, guard, c)
 	if err != nil {
 		return fail(control, fmt.Errorf("start the command: %w", err))
@@ -105,9 +105,10 @@ func openTerminal(control channel, c *Config) (int, error) {
 // startEnter forks the second stage.
 func startEnter(terminal, control, config, guard int, c *Config) (int, error) {
 	std := []int{0, 1, 2}
-	sys := &syscall.SysProcAttr{}
+	// A session of its own has no controlling terminal but the one it is given:
+	// no input can be pushed into the user's (TIOCSTI, ioctl_tty(2)).
+	sys := &syscall.SysProcAttr{Setsid: c.ownSession()}
 	if terminal >= 0 {
-		sys.Setsid = true
 		for i := range std {
 			if c.Replace[i] {
 				std[i] = terminal
@@ -139,17 +140,19 @@ func reapUntil(pid int) unix.WaitStatus {
 }
 
 // relay forwards signals to the command, once. A signal that a terminal sends
-// to its foreground process group reaches the supervisor, init and the command
-// alike: what init got itself, the command got too.
+// to its foreground process group reaches the supervisor, init and, unless it has
+// a session of its own, the command alike: what init got itself, the command got
+// too. To a session of its own it is forwarded as it came, to the whole group.
 type relay struct {
+	apart    bool // the command has a session of its own
 	incoming chan os.Signal
 
 	mu  sync.Mutex
 	own map[os.Signal]time.Time // when init itself got it last
 }
 
-func newRelay() *relay {
-	r := &relay{incoming: make(chan os.Signal, 64), own: map[os.Signal]time.Time{}}
+func newRelay(apart bool) *relay {
+	r := &relay{apart: apart, incoming: make(chan os.Signal, 64), own: map[os.Signal]time.Time{}}
 	for _, sig := range Forwarded {
 		// What is ignored stays ignored, in the command too (nohup(1)).
 		if !signal.Ignored(sig) {
@@ -190,8 +193,11 @@ func (r *relay) forward(pid int, sig syscall.Signal) {
 	shared := time.Since(r.own[sig]) < 2*sameSignal
 	delete(r.own, sig)
 	r.mu.Unlock()
-	if !shared {
+	switch {
+	case !shared:
 		_ = unix.Kill(pid, sig) // ESRCH: it has ended
+	case r.apart:
+		_ = unix.Kill(-pid, sig)
 	}
 }
 

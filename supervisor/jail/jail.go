@@ -43,6 +43,10 @@ type Config struct {
 	Guard  bool   // proceed brings a Landlock ruleset
 }
 
+// ownSession reports whether the command leads a session of its own: on a
+// pseudo-terminal, and in every isolated jail.
+func (c *Config) ownSession() bool { return c.Terminal || c.Isolate }
+
 // Mask hides what a path leads to.
 type Mask struct {
 	Path      string

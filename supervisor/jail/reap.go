@@ -23,14 +23,24 @@ func waitFor(pid int) (unix.WaitStatus, error) {
 }
 
 // endDescendants kills every descendant of this process, a child subreaper, and
-// returns when none is left. A process that forks while we look is found in
-// the next round, as a child of one that was killed it becomes ours; the end is
-// exact: wait(2) says that there is no child (ECHILD).
+// returns when none is left: wait(2) says exactly that (ECHILD). They are
+// stopped first, until a look finds no new one: killed one by one, the processes
+// of a fork bomb would make room for each other.
 func endDescendants() {
 	const pause = time.Millisecond
 	for {
-		for _, pid := range descendants(os.Getpid(), nil) {
-			_ = unix.Kill(pid, unix.SIGKILL) // ESRCH: gone meanwhile
+		stopped := map[int]bool{}
+		for found := true; found; {
+			found = false
+			for _, pid := range descendants(os.Getpid(), nil) {
+				if !stopped[pid] {
+					stopped[pid], found = true, true
+					_ = unix.Kill(pid, unix.SIGSTOP) // ESRCH: gone meanwhile
+				}
+			}
+		}
+		for pid := range stopped {
+			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		if !reapAll() {
 			return

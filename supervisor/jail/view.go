@@ -12,7 +12,7 @@ import (
 )
 
 // buildView turns this mount namespace into what the jail sees: the host
-// read-only, Writable as it is, /tmp, /var/tmp, /dev and /proc private.
+// read-only, Writable as it is, /tmp, /var/tmp, /run, /dev and /proc private.
 //
 // What is to stay writable is cloned first (open_tree(2)), because a clone
 // keeps the flags of the moment; then everything becomes read-only in one call
@@ -26,7 +26,9 @@ func buildView(c *Config) error {
 	if err != nil {
 		return err
 	}
-	devices, err := cloneAll(existing(deviceNodes), unix.MOUNT_ATTR_NOSUID)
+	// Read-only keeps owners and modes, which are the host's; a device is
+	// written to all the same.
+	devices, err := cloneAll(existing(deviceNodes), unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -43,6 +45,13 @@ func buildView(c *Config) error {
 	for _, w := range writable {
 		if err := w.attach(w.path); err != nil {
 			return err
+		}
+	}
+	// Only now: a workspace may lie below one of them.
+	for _, dir := range existing([]string{"/dev", "/run"}) {
+		seal := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(unix.AT_FDCWD, dir, 0, &seal); err != nil {
+			return fmt.Errorf("make %s read-only: %w", dir, err)
 		}
 	}
 	return maskAll(c.Masks)
@@ -120,17 +129,52 @@ func mountPrivate() error {
 			return err
 		}
 	}
+	return mountRun()
+}
+
+// resolverFiles are where /etc/resolv.conf leads on machines that manage it.
+var resolverFiles = []string{
+	"/run/systemd/resolve/resolv.conf", "/run/systemd/resolve/stub-resolv.conf",
+	"/run/NetworkManager/resolv.conf", "/run/resolvconf/resolv.conf",
+}
+
+// mountRun mounts an empty /run: there the sockets of the host's services lie, and
+// neither a read-only mount nor Landlock keeps anybody from connecting to one.
+func mountRun() error {
+	if len(existing([]string{"/run"})) == 0 {
+		return nil
+	}
+	files, err := cloneAll(existing(resolverFiles), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	if err := mountTmpfs("/run", "mode=755"); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := f.attach(f.path); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// kernelSettings are the parts of procfs that belong to the whole machine. Many
-// take writes from whoever has the user id of the machine's root, which a root
-// user's jail maps, without asking for a capability (proc_sys(5)).
-var kernelSettings = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/scsi", "/proc/mtrr"}
-
-// protectKernelSettings makes them read-only in the jail's procfs.
+// protectKernelSettings makes all of procfs that is not a process read-only. It
+// belongs to the whole machine, modes and owners included, and much of it takes
+// writes from whoever has the user id of the machine's root, which a root user's
+// jail maps, without asking for a capability (proc_sys(5)).
 func protectKernelSettings() error {
-	clones, err := cloneAll(existing(kernelSettings), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	var settings []string
+	for _, entry := range entries {
+		if name := entry.Name(); entry.Type()&os.ModeSymlink == 0 && strings.Trim(name, "0123456789") != "" {
+			settings = append(settings, "/proc/"+name)
+		}
+	}
+	clones, err := cloneAll(settings, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
 	}
@@ -186,14 +230,7 @@ func mountDevices(devices []clone) error {
 	if err := unix.Mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
 		return fmt.Errorf("mount the jail's own /dev/pts: %w", err)
 	}
-	if err := mountTmpfs("/dev/shm", "mode=1777"); err != nil {
-		return err
-	}
-	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(unix.AT_FDCWD, "/dev", 0, &readOnly); err != nil {
-		return fmt.Errorf("make /dev read-only: %w", err)
-	}
-	return nil
+	return mountTmpfs("/dev/shm", "mode=1777")
 }
 
 // maskAll mounts an empty, unreadable file or directory over each path.
