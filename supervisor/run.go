@@ -17,6 +17,7 @@ import (
 	"github.com/depguard/depguard/policy/owner"
 	"github.com/depguard/depguard/supervisor/console"
 	"github.com/depguard/depguard/supervisor/filter"
+	"github.com/depguard/depguard/supervisor/filter/inherited"
 	"github.com/depguard/depguard/supervisor/guard"
 	"github.com/depguard/depguard/supervisor/jail"
 	"github.com/depguard/depguard/supervisor/locate"
@@ -173,7 +174,7 @@ func (r *run) jailConfig() (*jail.Config, error) {
 	terminals := r.streams.Terminals()
 	settings := &jail.Config{
 		Args: c.Args, Dir: c.Dir, Env: c.Env,
-		Isolate: c.isolated(), Keep: c.Keep,
+		Isolate: c.isolated(), Keep: c.Keep, Ignored: inherited.Ignored(),
 		NoNetwork: c.isolated() && c.Network == policy.NetworkNone,
 		// An isolated jail gets no hold of the user's terminal at all.
 		Terminal: terminals[1] || c.isolated() && (terminals[0] || terminals[2]), Replace: terminals,

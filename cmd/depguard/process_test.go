@@ -409,3 +409,22 @@ func hasFile(trace *tracer.Trace, name string) bool {
 	}
 	return false
 }
+
+// What a shell, nohup or a daemon told depguard to ignore, the command ignores
+// too; and nothing else.
+func TestIgnoredSignals(t *testing.T) {
+	depguard := filepath.Join(tools(t), "bin", "depguard")
+	for _, ignored := range []string{"", "PIPE QUIT USR1 CHLD TERM"} {
+		script := fmt.Sprintf("trap '' %s; ", ignored) + `grep SigIgn /proc/self/status; "$1" exec -q -- grep SigIgn /proc/self/status`
+		if ignored == "" {
+			script = strings.TrimPrefix(script, "trap '' ; ")
+		}
+		out, err := exec.Command("bash", "-c", script, "bash", depguard).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := strings.Fields(string(out)); len(lines) != 4 || lines[1] != lines[3] {
+			t.Errorf("ignoring %q: natively and under depguard:\n%s", ignored, out)
+		}
+	}
+}

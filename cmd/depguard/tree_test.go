@@ -243,7 +243,7 @@ func unsafeFiles(s source) []string {
 }
 
 func cgoFiles(s source) []string {
-	if !slices.Contains(s.imports(), "C") || s.dir() == "supervisor/filter" {
+	if !slices.Contains(s.imports(), "C") || s.dir() == "supervisor/filter" || strings.HasPrefix(s.dir(), "supervisor/filter/") {
 		return nil
 	}
 	return []string{"uses cgo, which only supervisor/filter may: everywhere else it costs safety, build time and cross compilation for nothing"}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/depguard/depguard/supervisor/filter"
+	"github.com/depguard/depguard/supervisor/filter/inherited"
 	"github.com/depguard/depguard/supervisor/guard"
 )
 
@@ -32,6 +33,9 @@ func runEnter(control channel, ruleset int, c *Config) int {
 	path, err := lookPath(c)
 	if err != nil {
 		return refuse(control, c, err)
+	}
+	if err := inherited.Ignore(c.Ignored); err != nil {
+		return fail(control, err)
 	}
 	if c.Isolate {
 		if err := dropCapabilities(); err != nil {

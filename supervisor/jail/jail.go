@@ -35,6 +35,9 @@ type Config struct {
 	Terminal bool
 	Replace  [3]bool
 
+	// Ignored are the signals that the command ignores from the start.
+	Ignored []syscall.Signal
+
 	// Keep are the descriptors that the command inherits besides 0 to 2, under
 	// the same numbers.
 	Keep []int
