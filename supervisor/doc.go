@@ -6,7 +6,7 @@
 //  1. The kernel stops a task in open(2) or a relative because the jail's filter
 //     (package filter) says so, and notify.Listener.Receive returns a Request.
 //  2. notify.Reader.Read copies the arguments out of the task's memory, once, and
-//     checks that the task still waits: an OpenArgs of bytes, not of pointers.
+//     checks that the task still waits: a Call of bytes, not of pointers.
 //  3. locate.Locator.Locate finds the file that the path names under the task's own
 //     root and working directory, with an O_PATH descriptor: a FileID.
 //  4. allowlist.List decides about the FileID, or about the canonical name where

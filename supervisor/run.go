@@ -89,6 +89,7 @@ type run struct {
 	jail     *jail.Jail
 	terminal *console.Terminal
 	guard    *guard.Ruleset
+	loading  <-chan witnessStart // until awaitWitness has taken the outcome
 	witness  *tracer.KernelWitness
 	list     *allowlist.List
 	locator  *locate.Locator
@@ -112,7 +113,7 @@ func (r *run) prepare() error {
 			signal.Notify(r.signals, sig)
 		}
 	}
-	witness := r.startWitness()
+	r.startWitness()
 	if c.Enforce && !c.NoGuard {
 		var err error
 		if r.guard, err = guard.New(); err != nil {
@@ -137,7 +138,7 @@ func (r *run) prepare() error {
 	if r.locator, err = locate.New(r.root()); err != nil {
 		return err
 	}
-	r.awaitWitness(witness)
+	r.awaitWitness()
 	r.describe()
 	r.recorder = tracer.NewRecorder(r.head())
 	if c.Started != nil {
@@ -284,22 +285,22 @@ type witnessStart struct {
 
 // startWitness loads the tracing programs beside everything else: reading the
 // kernel's types takes longer than making a jail.
-func (r *run) startWitness() <-chan witnessStart {
+func (r *run) startWitness() {
 	started := make(chan witnessStart, 1)
+	r.loading = started
 	if r.config.NoWitness {
 		started <- witnessStart{err: errors.New("switched off by --no-witness")}
-		return started
+		return
 	}
 	go func() {
 		w, err := tracer.StartKernelWitness()
 		started <- witnessStart{w, err}
 	}()
-	return started
 }
 
-func (r *run) awaitWitness(started <-chan witnessStart) {
-	s := <-started
-	r.witness = s.witness
+func (r *run) awaitWitness() {
+	s := <-r.loading
+	r.loading, r.witness = nil, s.witness
 	m := tracer.Mechanism{Name: "witness", Active: s.err == nil, Detail: "tp_btf"}
 	if s.err != nil {
 		m.Detail = s.err.Error()
@@ -419,6 +420,9 @@ func (r *run) close() {
 	}
 	if r.terminal != nil {
 		r.terminal.Close()
+	}
+	if r.loading != nil {
+		r.awaitWitness()
 	}
 	if r.witness != nil {
 		_, _ = r.witness.Stop() // the run has failed already, with a better reason

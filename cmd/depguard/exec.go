@@ -33,7 +33,7 @@ type ExecCmd struct {
 	Isolate   bool     `help:"Give audit the jail of enforce: host read-only, private /tmp, /dev, /proc and process ids."`
 	Workspace []string `sep:"none" placeholder:"DIR" help:"Directory that the command may read, write and execute. Default: the policy's, or the current directory."`
 	Net       string   `enum:",host,none" default:"" placeholder:"host|none" help:"Network of an isolated jail; none is a loopback of its own. Default: the policy's, or host."`
-	Trace     string   `placeholder:"FILE" help:"Keep everything that the command did in FILE (SQLite)."`
+	Trace     string   `placeholder:"FILE" help:"Keep everything that the command did in FILE (SQLite); ${defaultTrace} when -- stands right behind it."`
 	Report    string   `placeholder:"FILE" help:"Write the report to FILE as JSON."`
 	Full      bool     `help:"Print the report in full, not only what fits a screen."`
 	Quiet     bool     `short:"q" help:"Print no report when there is nothing wrong."`
@@ -50,6 +50,10 @@ type ExecCmd struct {
 
 // defaultPolicy is the policy file that --enforce takes when none is named.
 const defaultPolicy = "depguard.yaml"
+
+// defaultTrace is the trace that --trace writes when no file is named, and that
+// policy learn reads then.
+const defaultTrace = "depguard.trace"
 
 // Help is the long help text (kong.HelpProvider).
 func (ExecCmd) Help() string {

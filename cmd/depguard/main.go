@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime"
+	"slices"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -65,7 +66,7 @@ func run(args []string) int {
 	var c cli
 	exit := -1
 	parser, err := kong.New(&c, kong.Name("depguard"), kong.Description(description), kong.UsageOnError(),
-		kong.Vars{"defaultPolicy": defaultPolicy},
+		kong.Vars{"defaultPolicy": defaultPolicy, "defaultTrace": defaultTrace},
 		kong.KindMapper(reflect.String, kong.MapperFunc(exactString)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Exit(func(status int) { exit = status }))
@@ -75,7 +76,7 @@ func run(args []string) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	selected, err := parser.Parse(args)
+	selected, err := parser.Parse(nameTrace(args))
 	if exit >= 0 {
 		return exit // --help was asked for and given
 	}
@@ -94,6 +95,16 @@ func run(args []string) int {
 		return statusFailed
 	}
 	return status
+}
+
+// nameTrace gives a --trace that has no file name, because -- stands right behind
+// it, the default one.
+func nameTrace(args []string) []string {
+	i := slices.Index(args, "--")
+	if i < 1 || args[i-1] != "--trace" {
+		return args
+	}
+	return slices.Concat(args[:i-1], []string{"--trace=" + defaultTrace}, args[i:])
 }
 
 // exactString stores an argument byte by byte. Kong's own mapper goes through

@@ -27,7 +27,7 @@ type PolicyCmd struct {
 
 // LearnCmd is `depguard policy learn`.
 type LearnCmd struct {
-	Trace string `arg:"" placeholder:"TRACE" help:"A trace that \"depguard exec --trace\" wrote."`
+	Trace string `arg:"" optional:"" default:"${defaultTrace}" placeholder:"TRACE" help:"A trace that \"depguard exec --trace\" wrote. Default: ${defaultTrace}."`
 	Mode  string `enum:"enforce,audit" default:"enforce" placeholder:"MODE" help:"Mode of the policy: enforce or audit."`
 }
 
