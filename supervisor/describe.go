@@ -33,7 +33,7 @@ func (r *run) describe() {
 		add("guard", false, "audit refuses nothing")
 	}
 	if c.isolated() {
-		add("view", true, "host read-only, private /tmp, /dev and /proc")
+		add("view", true, "host read-only, private /tmp, /run, /dev and /proc")
 		add("network", c.Network == policy.NetworkNone, "%s", networkDetail(c.Network))
 	} else {
 		add("view", false, "audit leaves the host's mounts, ids and network as they are (--isolate)")

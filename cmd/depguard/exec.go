@@ -30,7 +30,7 @@ import (
 type ExecCmd struct {
 	Policy    string   `placeholder:"FILE" help:"Policy to hold the command to. With --enforce, ${defaultPolicy} when not given."`
 	Enforce   bool     `help:"Refuse what the policy does not declare, whatever its mode says."`
-	Isolate   bool     `help:"Give audit the jail of enforce: host read-only, private /tmp, /dev, /proc and process ids."`
+	Isolate   bool     `help:"Give audit the jail of enforce: host read-only, private /tmp, /run, /dev, /proc and process ids."`
 	Workspace []string `sep:"none" placeholder:"DIR" help:"Directory that the command may read, write and execute. Default: the policy's, or the current directory."`
 	Net       string   `enum:",host,none" default:"" placeholder:"host|none" help:"Network of an isolated jail; none is a loopback of its own. Default: the policy's, or host."`
 	Trace     string   `placeholder:"FILE" help:"Keep everything that the command did in FILE (SQLite); ${defaultTrace} when -- stands right behind it."`

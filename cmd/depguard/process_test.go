@@ -428,3 +428,40 @@ func TestIgnoredSignals(t *testing.T) {
 		}
 	}
 }
+
+// The view is the jail's own: no mount of it is left on, or ever seen by, the host.
+func TestNoMountIsLeft(t *testing.T) {
+	depguard := filepath.Join(tools(t), "bin", "depguard")
+	mounts := func() string {
+		t.Helper()
+		data, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("depguard.yaml", []byte("version: 1\nfiles: [{set: base}]\npackages: {depend: [dash, coreutils]}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := mounts()
+	// The command sees its own mounts while the host is looked at from here.
+	cmd := exec.Command(depguard, "exec", "-q", "--enforce", "--", "sh", "-c", "read _ && echo kept > /tmp/x && cat /tmp/x")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	during := mounts()
+	fmt.Fprintln(in, "go")
+	if err := cmd.Wait(); err != nil || out.String() != "kept\n" {
+		t.Fatalf("%v, output %q", err, &out)
+	}
+	if during != before || mounts() != before {
+		t.Errorf("the host's mounts changed:\nbefore\n%s\nduring\n%s\nafter\n%s", before, during, mounts())
+	}
+}
