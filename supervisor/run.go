@@ -235,27 +235,29 @@ func (r *run) grantDescriptors() error {
 	for _, fd := range append([]int{0, 1, 2}, r.config.Keep...) {
 		id, access, err := descriptorAccess(fd)
 		if err != nil || access == 0 {
-			continue // closed, or no regular file
+			continue // closed, or a directory, which checkDescriptors refuses
 		}
 		r.granted[id] |= access
-		if r.guard != nil {
-			if err := r.guard.Allow(fd, access, false); err != nil {
-				return fmt.Errorf("descriptor %d: %w", fd, err)
-			}
+		if r.guard == nil {
+			continue
+		}
+		// EBADFD: a pipe without a name, which Landlock leaves alone.
+		if err := r.guard.Allow(fd, access, false); err != nil && !errors.Is(err, unix.EBADFD) {
+			return fmt.Errorf("descriptor %d: %w", fd, err)
 		}
 	}
 	return nil
 }
 
-// descriptorAccess returns the identity of the regular file behind a descriptor
-// and what the descriptor allows; no access for other kinds of file.
+// descriptorAccess returns the identity of the file behind a descriptor and what
+// the descriptor allows; no access for a directory.
 func descriptorAccess(fd int) (allowlist.FileID, policy.Access, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
 		return allowlist.FileID{}, 0, err
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || flags&unix.O_PATH != 0 {
+	if err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR || flags&unix.O_PATH != 0 {
 		return allowlist.FileID{}, 0, err
 	}
 	access := map[int]policy.Access{
@@ -325,6 +327,8 @@ func (r *run) execute(ctx context.Context) (*Result, error) {
 	if fd >= 0 {
 		listener, err := notify.New(fd)
 		if err != nil {
+			r.jail.Kill()
+			_, _ = r.jail.Wait() // it was killed
 			return nil, err
 		}
 		go r.serve(listener, served)

@@ -107,7 +107,25 @@ func (s *server) open() unix.Errno {
 	var file locate.File
 	s.locator.Locate(&name, &file)
 	defer file.Release()
-	return s.access(&file, operation(flags, &file), name.Create)
+	op := operation(flags, &file)
+	return s.access(&file, op, name.Create, s.native(&file, flags, op))
+}
+
+// native returns the errno with which the kernel will refuse an open of its own
+// accord, or 0. Such an open uses no file, and is not ours to judge.
+func (s *server) native(file *locate.File, flags uint64, op policy.Access) unix.Errno {
+	located := file.State == locate.Located
+	switch {
+	case located && flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL:
+		return unix.EEXIST
+	case located && file.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return unix.ELOOP // of O_NOFOLLOW: others see what the link leads to
+	case located && flags&unix.O_DIRECTORY != 0 && !file.Directory():
+		return unix.ENOTDIR
+	case !s.locator.Permitted(file, op):
+		return unix.EACCES
+	}
+	return 0
 }
 
 // operation says how an open with these flags uses a file.
@@ -131,19 +149,14 @@ func operation(flags uint64, file *locate.File) policy.Access {
 }
 
 // access decides about one use of a file, records it, and returns the errno
-// with which the call is to fail.
-func (s *server) access(file *locate.File, op policy.Access, create bool) unix.Errno {
-	if op.Has(policy.Write) && !s.locator.Permitted(file, op) {
-		return 0 // the kernel refuses it: nothing is written
-	}
+// with which the call is to fail. A call that the kernel will refuse goes on, and
+// is recorded with native, the errno expected.
+func (s *server) access(file *locate.File, op policy.Access, create bool, native unix.Errno) unix.Errno {
 	o := tracer.Observation{TID: s.request.PID, Op: op, Asked: file.Asked, ID: file.ID, Mode: file.Mode}
 	switch file.State {
 	case locate.Absent:
 		o.Outcome = tracer.Missing
 	case locate.Unlocated:
-		if len(file.Asked) == 0 {
-			return 0 // not even a name
-		}
 		o.Outcome = tracer.Unknown
 	case locate.Creatable:
 		o.Outcome = tracer.Creating
@@ -153,6 +166,11 @@ func (s *server) access(file *locate.File, op policy.Access, create bool) unix.E
 		if !s.recorder.Known(file.ID) {
 			o.Canonical = s.locator.Canonical(file)
 		}
+	}
+	if native != 0 {
+		o.Errno = native
+		s.recorder.Access(&o)
+		return 0
 	}
 	if s.list != nil && (file.State == locate.Located || file.State == locate.Creatable) {
 		verdict := s.decide(file, op, o.Canonical)
@@ -169,8 +187,7 @@ func (s *server) access(file *locate.File, op policy.Access, create bool) unix.E
 }
 
 // decide asks the allowlist: by identity, and where that does not settle it, by
-// canonical name. What the task may not do anyway is not ours to judge: the
-// kernel's own refusal stays.
+// canonical name.
 func (s *server) decide(file *locate.File, op policy.Access, canonical []byte) allowlist.Verdict {
 	if file.State == locate.Located {
 		if verdict, decided := s.list.ByID(file.ID, op); decided {
@@ -188,11 +205,7 @@ func (s *server) decide(file *locate.File, op policy.Access, canonical []byte) a
 		// itself, which could not have read it from elsewhere.
 		return allowlist.Verdict{Action: allowlist.Allow}
 	}
-	verdict := s.list.ByPath(canonical, op)
-	if verdict.Action != allowlist.Allow && !s.locator.Permitted(file, op) {
-		return allowlist.Verdict{Action: allowlist.Allow}
-	}
-	return verdict
+	return s.list.ByPath(canonical, op)
 }
 
 // refusal is the errno of a verdict. Under hide a file is absent; a call that
@@ -221,7 +234,7 @@ func (s *server) exec() (unix.Errno, error) {
 		Empty:    s.call.Flags&unix.AT_EMPTY_PATH != 0,
 	}
 	executes, last := false, false
-	for range maxInterpreters {
+	for range 1 + maxInterpreters + 1 { // the file, interpreters, a loader
 		var file locate.File
 		s.locator.Locate(&name, &file)
 		if !s.begun {
@@ -229,7 +242,7 @@ func (s *server) exec() (unix.Errno, error) {
 				return 0, err
 			}
 		}
-		errno := s.access(&file, policy.Exec, false)
+		errno := s.access(&file, policy.Exec, false, s.native(&file, 0, policy.Exec))
 		next, script := s.locator.Interpreter(&file)
 		executes = executes || file.State == locate.Located && file.Regular()
 		file.Release()

@@ -108,9 +108,22 @@ func (r *Recorder) compare() {
 			r.bypassed(key, file)
 		}
 	}
-	for i := range r.trace.Accesses {
-		if a := &r.trace.Accesses[i]; a.File >= 0 && seen[a.File] && a.Verdict == allowlist.Allow {
+	r.mark(seen)
+}
+
+// mark notes the kernel as a witness of the accesses to the files that it saw
+// opened. An access that it was expected to refuse counts only where no other
+// explains what was seen.
+func (r *Recorder) mark(seen map[int]bool) {
+	explained := map[int]bool{}
+	for _, expected := range []bool{false, true} {
+		for i := range r.trace.Accesses {
+			a := &r.trace.Accesses[i]
+			if a.File < 0 || !seen[a.File] || a.Verdict != allowlist.Allow || (a.Errno != 0) != expected || expected && explained[a.File] {
+				continue
+			}
 			a.Seen |= ByKernel
+			explained[a.File] = explained[a.File] || !expected
 		}
 	}
 }

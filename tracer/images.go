@@ -89,6 +89,10 @@ func (r *Recorder) reexamine(m *image) {
 }
 
 func (r *Recorder) addProcess(p Process) int {
+	r.memory += processSize
+	for _, arg := range p.Args {
+		r.memory += len(arg)
+	}
 	index := len(r.trace.Processes)
 	r.trace.Processes = append(r.trace.Processes, p)
 	r.changed.processes[index] = struct{}{}
@@ -132,8 +136,8 @@ func identify(tid int) (tgid, ppid int) {
 	return tgid, 0
 }
 
-// maxArguments bounds how much of a command line is kept.
-const maxArguments = 64 << 10
+// maxArguments bounds how much of a command line is kept, in bytes.
+const maxArguments = 4 << 10
 
 // commandOf reads the executable and the arguments of a process. Both can be
 // set to anything by the process itself.

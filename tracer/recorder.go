@@ -38,9 +38,8 @@ type Observation struct {
 }
 
 // Recorder folds what both witnesses saw into a Trace, in memory. Recording
-// takes a lock that is never held for longer than copying out what changed,
-// allocates only for what was not seen before, and never waits for a disk:
-// stage 6 of the life of one open cannot hold up the others.
+// allocates only for what was not seen before, and never waits for a disk. It
+// reads /proc, under its lock, for a process or image that is new.
 //
 // It is safe for concurrent use.
 type Recorder struct {
@@ -65,6 +64,7 @@ type accessKey struct {
 	name          string
 	op            policy.Access
 	verdict       allowlist.Action
+	errno         unix.Errno
 	created       bool
 }
 
@@ -80,9 +80,10 @@ const defaultLimit = 1 << 30
 // What the parts of a trace take besides the bytes of their names: the structure
 // itself and its entries in maps.
 const (
-	nameSize   = 100
-	fileSize   = 250
-	accessSize = 350
+	nameSize    = 100
+	fileSize    = 250
+	accessSize  = 350
+	processSize = 500
 )
 
 // full reports whether the recorder has no room for size bytes more, and counts
@@ -144,6 +145,7 @@ func (r *Recorder) Access(o *Observation) {
 		file:    r.fileOf(o),
 		op:      o.Op,
 		verdict: o.Verdict,
+		errno:   o.Errno,
 		created: o.Outcome == Creating,
 	}
 	index, ok := r.accesses[key]

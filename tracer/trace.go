@@ -47,7 +47,7 @@ type Run struct {
 // Mechanism is one part of depguard that was in force during a run, or was
 // not, and why.
 type Mechanism struct {
-	Name   string // "notify", "landlock", "witness", "view" …
+	Name   string // "notify", "guard", "witness", "view" …
 	Active bool
 	Detail string // version or tier when active, the reason when not
 }
@@ -105,10 +105,16 @@ type Access struct {
 	Verdict allowlist.Action
 	Rule    string // the rule behind the verdict, as the policy names it; empty when no policy was loaded
 	Created bool   // the name did not exist and the call asked to create it
-	Errno   int    // what depguard answered with, or 0: the kernel's own answer is not known to the supervisor
+	Errno   int    // what depguard answered with; with verdict allow, what the kernel was expected to answer; 0 otherwise
 	Count   uint64
 	First   time.Time
 	Seen    Witness
+}
+
+// Unused reports whether the kernel was to refuse the access of its own accord
+// (permissions, O_EXCL), and was not seen to grant it: no file was used.
+func (a *Access) Unused() bool {
+	return a.Verdict == allowlist.Allow && a.Errno != 0 && a.Seen&ByKernel == 0
 }
 
 // Miss reports whether the name that was asked for did not exist.

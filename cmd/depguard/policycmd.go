@@ -83,7 +83,7 @@ func observed(t *tracer.Trace) []policy.Observed {
 	}
 	for i := range t.Accesses {
 		a := &t.Accesses[i]
-		if a.File < 0 {
+		if a.File < 0 || a.Unused() {
 			continue
 		}
 		f := &files[a.File]

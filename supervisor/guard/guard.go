@@ -129,7 +129,9 @@ func (r *Ruleset) rights(access policy.Access, tree bool) uint64 {
 		rights |= unix.LANDLOCK_ACCESS_FS_READ_FILE
 	}
 	if access.Has(policy.Exec) {
-		rights |= unix.LANDLOCK_ACCESS_FS_EXECUTE
+		// The kernel opens what it executes for reading, too (fs/exec.c,
+		// do_open_execat).
+		rights |= unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE
 	}
 	if access.Has(policy.Write) {
 		rights |= unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE

@@ -116,6 +116,9 @@ func TestRights(t *testing.T) {
 	if got := r.rights(policy.Write, false); got&^fileRights != 0 {
 		t.Errorf("a file rule has rights of directories: %#x", got)
 	}
+	if got := r.rights(policy.Exec, false); got&unix.LANDLOCK_ACCESS_FS_READ_FILE == 0 {
+		t.Errorf("what may be executed may not be read (%#x), as exec does", got)
+	}
 	old := &Ruleset{handled: abis[0].FS}
 	if got := old.rights(policy.Write, true); got&(unix.LANDLOCK_ACCESS_FS_REFER|unix.LANDLOCK_ACCESS_FS_TRUNCATE) != 0 {
 		t.Errorf("a rule for ABI 1 has rights that it does not know: %#x", got)

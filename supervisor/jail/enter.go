@@ -30,7 +30,7 @@ func runEnter(control channel, ruleset int, c *Config) int {
 	if err := enterDirectory(c); err != nil {
 		return fail(control, err)
 	}
-	path, err := lookPath(c)
+	paths, err := lookPath(c)
 	if err != nil {
 		return refuse(control, c, err)
 	}
@@ -62,24 +62,40 @@ func runEnter(control channel, ruleset int, c *Config) int {
 		return stageFailed
 	}
 	unix.Close(fd)
-	err = syscall.Exec(path, c.Args, c.Env)
-	if errors.Is(err, unix.ENOEXEC) {
-		// A script without "#!": execvp(3) gives it to the shell, and so does
-		// every shell.
-		err = syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, c.Args[1:]...), c.Env)
-	}
-	return refuse(control, c, err)
+	return refuse(control, c, execute(paths, c))
 }
 
-// enterDirectory enters the working directory, by name: inherited, it would be
-// the host's own mount. Without a name the inherited one stays (in plain audit, a
-// directory that was deleted).
+// execute executes the first of paths that can be, as execvp(3) does; what it
+// returns is why none could.
+func execute(paths []string, c *Config) error {
+	var denied error
+	for _, path := range paths {
+		err := syscall.Exec(path, c.Args, c.Env)
+		switch {
+		case errors.Is(err, unix.ENOEXEC):
+			// A script without "#!" goes to the shell, as every shell has it.
+			return syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, c.Args[1:]...), c.Env)
+		case errors.Is(err, unix.EACCES):
+			denied = err
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR):
+			return err
+		}
+	}
+	if denied != nil {
+		return denied
+	}
+	return unix.ENOENT
+}
+
+// enterDirectory enters the working directory of an isolated jail by name: the
+// inherited one is on the host's own mount. In plain audit the inherited one is
+// right, also where its name leads nowhere or is closed to us.
 func enterDirectory(c *Config) error {
-	if c.Dir == "" {
+	if !c.Isolate {
 		return nil
 	}
 	err := os.Chdir(c.Dir)
-	if errors.Is(err, os.ErrNotExist) && c.Isolate {
+	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("enter the working directory: %w: the jail has a /tmp, /var/tmp, /run and /dev of its own; run depguard from the workspace", err)
 	}
 	if err != nil {
@@ -101,36 +117,34 @@ func refuse(control channel, c *Config, err error) int {
 	return NotExecutable
 }
 
-// lookPath finds the command as execvp(3) does: a name with a slash is a path,
-// another is looked for along PATH. It differs from os/exec in that it uses the
-// command's environment and allows the current directory.
-func lookPath(c *Config) (string, error) {
+// lookPath returns what the command's name can mean: a name with a slash is a
+// path, another is looked for along PATH. It differs from os/exec in that it uses
+// the command's environment, allows the current directory and goes on past the
+// first that exists, which the policy may hide.
+func lookPath(c *Config) ([]string, error) {
 	name := c.Args[0]
 	if name == "" {
-		return "", unix.ENOENT
+		return nil, unix.ENOENT
 	}
 	if strings.Contains(name, "/") {
-		return name, nil
+		return []string{name}, nil
 	}
 	path := "/bin:/usr/bin" // confstr(_CS_PATH)
 	if i := slices.IndexFunc(c.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }); i >= 0 {
 		path = strings.TrimPrefix(c.Env[i], "PATH=")
 	}
-	var found error = errors.New("command not found along PATH")
+	var found []string
 	for _, dir := range filepath.SplitList(path) {
 		if dir == "" {
 			dir = "."
 		}
 		candidate := dir + "/" + name
-		info, err := os.Stat(candidate)
-		if err != nil || info.IsDir() {
-			continue
+		if info, err := os.Stat(candidate); err == nil && !info.IsDir() {
+			found = append(found, candidate)
 		}
-		if err := unix.Access(candidate, unix.X_OK); err != nil {
-			found = err // EACCES, unless a later directory has it
-			continue
-		}
-		return candidate, nil
 	}
-	return "", found
+	if len(found) == 0 {
+		return nil, errors.New("command not found along PATH")
+	}
+	return found, nil
 }

@@ -78,6 +78,9 @@ func cloneAll(paths []string, attributes uint64) ([]clone, error) {
 			return nil, fmt.Errorf("stat %s: %w", path, err)
 		}
 		attr := unix.MountAttr{Attr_set: attributes}
+		if st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			attr.Attr_set &^= unix.MOUNT_ATTR_NODEV // a device that is granted by name
+		}
 		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
 			return nil, fmt.Errorf("restrict the mount of %s: %w", path, err)
 		}

@@ -52,6 +52,7 @@ func newPair() (supervisor, jail channel, err error) {
 
 // send sends m and duplicates of fds, which stay the caller's.
 func (c channel) send(m message, fds ...int) error {
+	m.Text = m.Text[:min(len(m.Text), maxMessage/2)] // it may name a command of any length
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(m); err != nil {
 		return fmt.Errorf("BUG: encode a message: %w", err)

@@ -51,9 +51,10 @@ type File struct {
 	State State
 	ID    allowlist.FileID
 	Mode  uint32 // st_mode
-	Asked []byte // the name as asked, made absolute; valid until the next Locate
+	Asked []byte // the name as asked, made absolute where that can be; valid until the next Locate
 
-	fd int
+	fd   int
+	last []byte // Creatable: the name of the new file in its directory
 }
 
 // Directory reports whether the file is a directory.
@@ -123,37 +124,78 @@ func (l *Locator) Locate(n *Name, f *File) {
 		}
 		return
 	}
-	if n.Resolve&unix.RESOLVE_IN_ROOT != 0 || !l.makeAbsolute(n, f) {
-		return
+	absolute := n.Resolve&unix.RESOLVE_IN_ROOT == 0 && l.makeAbsolute(n, f)
+	if !absolute {
+		f.Asked = terminate(append(l.asked[:0], n.Path...)) // as asked is all there is
 	}
-	if own := l.ownProc(n.TID, f.Asked); own != nil {
-		l.locateOwn(own, n, f)
-		return
-	}
-	root, name, resolve := l.root, f.Asked, uint64(unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
-	if l.moved {
-		base, ok := l.ownBase(n)
-		if !ok {
+	if absolute && !l.moved {
+		if own := l.ownProc(n.TID, f.Asked); own != nil {
+			l.locateOwn(own, n, f)
 			return
 		}
-		defer unix.Close(base)
-		root, name = base, n.Path
-		if n.Path[0] != '/' {
-			resolve = unix.RESOLVE_NO_MAGICLINKS
-		}
+		l.resolve(l.root, f.Asked, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS, n, f)
+		return
 	}
-	fd, err := openPath(root, name, n.NoFollow, resolve)
-	if errors.Is(err, unix.ENOENT) && n.Create {
-		if fd, err = openPath(root, parent(name), false, resolve); err == nil {
+	base, ok := l.ownBase(n)
+	if !ok {
+		return
+	}
+	defer unix.Close(base)
+	resolve := uint64(unix.RESOLVE_NO_MAGICLINKS) | n.Resolve&unix.RESOLVE_IN_ROOT
+	if n.Path[0] == '/' {
+		resolve |= unix.RESOLVE_IN_ROOT
+	}
+	l.resolve(base, n.Path, resolve, n, f)
+}
+
+// maxLinks is how many symbolic links the kernel follows for one path
+// (path_resolution(7)).
+const maxLinks = 40
+
+// resolve finds the file of name below base. A call that creates what a dangling
+// link names creates the link's target.
+func (l *Locator) resolve(base int, name []byte, resolve uint64, n *Name, f *File) {
+	for range maxLinks {
+		fd, err := openPath(base, name, n.NoFollow, resolve)
+		if err == nil {
+			l.identify(fd, f)
+			return
+		}
+		if !errors.Is(err, unix.ENOENT) || !n.Create {
+			f.State = stateOf(err)
+			return
+		}
+		target := danglingTarget(base, name, resolve)
+		if n.NoFollow || target == nil {
+			if fd, err = openPath(base, parent(name), false, resolve); err != nil {
+				f.State = stateOf(err)
+				return
+			}
 			f.State, f.fd = Creatable, fd
+			f.last = append(f.last[:0], name[bytes.LastIndexByte(name, '/')+1:]...)
+			return
 		}
-		return
+		if target[0] != '/' {
+			target = slices.Concat(parent(name), []byte("/"), target)
+		}
+		name = terminate(target)
 	}
+}
+
+// danglingTarget returns what the link of that name contains; nil when there is no
+// such link.
+func danglingTarget(base int, name []byte, resolve uint64) []byte {
+	fd, err := openPath(base, name, true, resolve)
 	if err != nil {
-		f.State = stateOf(err)
-		return
+		return nil
 	}
-	l.identify(fd, f)
+	defer unix.Close(fd)
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(fd, "", buf[:])
+	if err != nil || n == 0 {
+		return nil
+	}
+	return bytes.Clone(buf[:n])
 }
 
 // stateOf sorts the errno of a failed resolution.
@@ -196,13 +238,13 @@ func (l *Locator) locateDescriptor(n *Name, f *File) {
 // has no name: deleted, a pipe, a memfd.
 func (l *Locator) Canonical(f *File) []byte {
 	name := l.readLink(l.procName("/proc/self/fd/", f.fd, "", 0))
-	if len(name) == 0 || name[0] != '/' || bytes.HasSuffix(name, deleted) {
+	if len(name) == 0 || name[0] != '/' || bytes.HasSuffix(name, deleted) && !l.leadsTo(name, f) {
 		return nil
 	}
 	if f.State != Creatable {
 		return name
 	}
-	last := f.Asked[bytes.LastIndexByte(f.Asked, '/')+1:]
+	last := f.last
 	if len(last) == 0 || len(name)+1+len(last) > len(l.link) {
 		return nil
 	}
@@ -214,7 +256,18 @@ func (l *Locator) Canonical(f *File) []byte {
 	return l.link[:end+1+copy(l.link[end+1:], last)]
 }
 
-var deleted = []byte(" (deleted)")
+var deleted = []byte(" (deleted)") // what the kernel appends to the name of a file that has none
+
+// leadsTo reports whether name, which may only look like a deleted file's, is f's.
+func (l *Locator) leadsTo(name []byte, f *File) bool {
+	fd, err := openPath(l.root, name, true, unix.RESOLVE_IN_ROOT)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var found File
+	return statFD(fd, &found) == nil && found.ID == f.ID
+}
 
 // Release closes the descriptor of a located file. It may be called on any
 // File, and twice.
@@ -247,7 +300,7 @@ func (l *Locator) makeAbsolute(n *Name, f *File) bool {
 // ownBase opens the directory from which the task itself resolves n.
 func (l *Locator) ownBase(n *Name) (int, bool) {
 	link := l.procLink(n)
-	if n.Path[0] == '/' {
+	if n.Path[0] == '/' && n.Resolve&unix.RESOLVE_IN_ROOT == 0 {
 		link = l.procName("/proc/", n.TID, "/root", -1)
 	}
 	fd, err := openPath(unix.AT_FDCWD, link, false, 0)
@@ -352,6 +405,22 @@ func parent(name []byte) []byte {
 	}
 }
 
+// permittedToAll reports whether the mode grants op to everyone: the common case,
+// told without a system call.
+func permittedToAll(mode uint32, op policy.Access) bool {
+	want := uint32(0)
+	if op.Has(policy.Read) || op.Has(policy.List) {
+		want |= unix.S_IROTH
+	}
+	if op.Has(policy.Write) {
+		want |= unix.S_IWOTH
+	}
+	if op.Has(policy.Exec) {
+		want |= unix.S_IXOTH
+	}
+	return mode&want == want
+}
+
 // Permitted reports whether ownership and modes would let the task use the
 // file this way: a refusal of ours is only worth telling where the kernel would
 // not have refused. It asks with our own credentials, which are the task's
@@ -359,6 +428,9 @@ func parent(name []byte) []byte {
 func (l *Locator) Permitted(f *File, op policy.Access) bool {
 	if f.State != Located && f.State != Creatable {
 		return true // not to be told
+	}
+	if f.State == Located && permittedToAll(f.Mode, op) {
+		return true
 	}
 	var mode uint32
 	if op.Has(policy.Read) || op.Has(policy.List) {

@@ -72,35 +72,39 @@ func TestLocate(t *testing.T) {
 		path  string
 		want  State
 		canon string
+		own   bool // by a name of the task's own part of procfs
 	}{
-		{"relative", "file", Located, dir + "/file"},
-		{"absolute", dir + "/file", Located, dir + "/file"},
-		{"through ..", "sub/../file", Located, dir + "/file"},
-		{"above the root", "/../../../.." + dir + "/file", Located, dir + "/file"},
-		{"symbolic link", "link", Located, dir + "/file"},
-		{"absolute symbolic link", "absolute", Located, dir + "/file"},
-		{"directory", "sub", Located, dir + "/sub"},
-		{"trailing slash", "sub/", Located, dir + "/sub"},
-		{"a fifo does not block", "fifo", Located, dir + "/fifo"},
-		{"not UTF-8", "not\xffutf8", Located, dir + "/not\xffutf8"},
-		{"missing", "missing", Absent, ""},
-		{"below a file", "file/x", Absent, ""},
-		{"dangling link", "dangling", Absent, ""},
-		{"empty path", "", Absent, ""},
-		{"component too long", string(bytes.Repeat([]byte("a"), 256)), Absent, ""},
-		{"loop", "loop", Unlocated, ""},
-		{"procfs", "/proc/self/status", Unlocated, ""},
-		{"procfs, spelled otherwise", "//proc/./self//status", Unlocated, ""},
-		{"procfs, by a detour", "/usr/../proc/version", Unlocated, ""},
-		{"link into procfs", "/etc/mtab", Unlocated, ""},
-		{"magic link", "/proc/self/cwd/file", Located, dir + "/file"},
-		{"magic link of the thread", "/proc/thread-self/root" + dir + "/file", Located, dir + "/file"},
-		{"descriptor", "/dev/fd/" + strconv.Itoa(open), Located, dir + "/sub"},
-		{"root", "/", Located, "/"},
+		{"relative", "file", Located, dir + "/file", false},
+		{"absolute", dir + "/file", Located, dir + "/file", false},
+		{"through ..", "sub/../file", Located, dir + "/file", false},
+		{"above the root", "/../../../.." + dir + "/file", Located, dir + "/file", false},
+		{"symbolic link", "link", Located, dir + "/file", false},
+		{"absolute symbolic link", "absolute", Located, dir + "/file", false},
+		{"directory", "sub", Located, dir + "/sub", false},
+		{"trailing slash", "sub/", Located, dir + "/sub", false},
+		{"a fifo does not block", "fifo", Located, dir + "/fifo", false},
+		{"not UTF-8", "not\xffutf8", Located, dir + "/not\xffutf8", false},
+		{"missing", "missing", Absent, "", false},
+		{"below a file", "file/x", Absent, "", false},
+		{"dangling link", "dangling", Absent, "", false},
+		{"empty path", "", Absent, "", false},
+		{"component too long", string(bytes.Repeat([]byte("a"), 256)), Absent, "", false},
+		{"loop", "loop", Unlocated, "", false},
+		{"procfs", "/proc/self/status", Unlocated, "", false},
+		{"procfs, spelled otherwise", "//proc/./self//status", Unlocated, "", false},
+		{"procfs, by a detour", "/usr/../proc/version", Unlocated, "", false},
+		{"link into procfs", "/etc/mtab", Unlocated, "", false},
+		{"magic link", "/proc/self/cwd/file", Located, dir + "/file", true},
+		{"magic link of the thread", "/proc/thread-self/root" + dir + "/file", Located, dir + "/file", true},
+		{"descriptor", "/dev/fd/" + strconv.Itoa(open), Located, dir + "/sub", true},
+		{"root", "/", Located, "/", false},
 	}
 	for _, moved := range []bool{false, true} {
 		l.moved = moved
 		for _, c := range cases {
+			if moved && c.own {
+				c.want, c.canon = Unlocated, "" // in a root of its own, a name of procfs may be any file's
+			}
 			state, canon := locate(t, l, self(c.path))
 			if state != c.want || canon != c.canon {
 				t.Errorf("moved %v: %s: state %d, name %q; want %d, %q", moved, c.name, state, canon, c.want, c.canon)
@@ -209,8 +213,56 @@ func TestDeletedWorkingDirectory(t *testing.T) {
 	if err := os.Remove("../gone"); err != nil {
 		t.Fatal(err)
 	}
-	if state, _ := locate(t, l, self("file")); state != Unlocated {
-		t.Errorf("state %d", state)
+	if state, _ := locate(t, l, self("file")); state != Absent {
+		t.Errorf("in it: state %d", state)
+	}
+	if state, canon := locate(t, l, self("../file")); state != Located || filepath.Base(canon) != "file" {
+		t.Errorf("next to it: state %d, name %q", state, canon)
+	}
+}
+
+// A name that ends as the kernel marks deleted files is a name all the same.
+func TestNameThatLooksDeleted(t *testing.T) {
+	dir := tree(t)
+	l := newLocator(t)
+	if err := os.WriteFile("zz (deleted)", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if state, canon := locate(t, l, self("zz (deleted)")); state != Located || canon != dir+"/zz (deleted)" {
+		t.Errorf("state %d, name %q", state, canon)
+	}
+}
+
+func TestCreateThroughADanglingLink(t *testing.T) {
+	dir := tree(t)
+	l := newLocator(t)
+	if err := os.Symlink(dir+"/sub/made", "sub/far"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"dangling": dir + "/nowhere", "sub/far": dir + "/sub/made"} {
+		n := self(path)
+		n.Create = true
+		if state, canon := locate(t, l, n); state != Creatable || canon != want {
+			t.Errorf("%s: state %d, name %q; want it creatable as %q", path, state, canon, want)
+		}
+	}
+}
+
+func TestResolveInRoot(t *testing.T) {
+	dir := tree(t)
+	l := newLocator(t)
+	fd, err := unix.Open("sub", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := os.WriteFile("sub/in", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n := self("/in")
+	n.Dir, n.Resolve = fd, unix.RESOLVE_IN_ROOT
+	if state, canon := locate(t, l, n); state != Located || canon != dir+"/sub/in" {
+		t.Errorf("state %d, name %q", state, canon)
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package notify is the listener of a seccomp filter: receive a notification,
 // read the arguments of the call out of the task's memory, answer. Stages 1,
-// 2 and 5 of the life of one open (package supervisor tells all of it).
+// 2 and 6 of the life of one open (package supervisor tells all of it).
 //
 // Every errno of the kernel's interface is sorted here, once:
 //

@@ -214,6 +214,9 @@ func (s *sorter) sort(sum *Summary) {
 			sum.Misses += a.Count
 			continue
 		}
+		if a.Unused() {
+			continue
+		}
 		sum.Accesses += a.Count
 		s.access(a)
 	}
