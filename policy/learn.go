@@ -403,7 +403,7 @@ func (l *learner) write() []byte {
 	if l.Network == NetworkHost {
 		b.WriteString("network: host # the build used the network\n")
 	} else {
-		b.WriteString("network: none # the build used no network\n")
+		b.WriteString("network: none # no connection beyond this machine was seen\n")
 	}
 	return b.Bytes()
 }

@@ -116,7 +116,7 @@ files:
 workspace:
   - . # 3 files, 4 accesses; read, written and executed
 
-network: none # the build used no network
+network: none # no connection beyond this machine was seen
 `
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -175,7 +175,7 @@ func (r *run) jailConfig() (*jail.Config, error) {
 	terminals := r.streams.Terminals()
 	settings := &jail.Config{
 		Args: c.Args, Dir: c.Dir, Env: c.Env,
-		Isolate: c.isolated(), Keep: c.Keep, Ignored: inherited.Ignored(),
+		Isolate: c.isolated(), Keep: c.Keep, Signals: inherited.AtStart(),
 		NoNetwork: c.isolated() && c.Network == policy.NetworkNone,
 		// An isolated jail gets no hold of the user's terminal at all.
 		Terminal: terminals[1] || c.isolated() && (terminals[0] || terminals[2]), Replace: terminals,

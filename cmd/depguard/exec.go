@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
 
 	"github.com/depguard/depguard/policy"
@@ -28,22 +29,22 @@ import (
 
 // ExecCmd is `depguard exec`.
 type ExecCmd struct {
-	Policy    string   `placeholder:"FILE" help:"Policy to hold the command to. With --enforce, ${defaultPolicy} when not given."`
-	Enforce   bool     `help:"Refuse what the policy does not declare, whatever its mode says."`
-	Isolate   bool     `help:"Give audit the jail of enforce: host read-only, private /tmp, /run, /dev, /proc and process ids."`
-	Workspace []string `sep:"none" placeholder:"DIR" help:"Directory that the command may read, write and execute. Default: the policy's, or the current directory."`
-	Net       string   `enum:",host,none" default:"" placeholder:"host|none" help:"Network of an isolated jail; none is a loopback of its own. Default: the policy's, or host."`
-	Trace     string   `placeholder:"FILE" help:"Keep everything that the command did in FILE (SQLite); ${defaultTrace} when -- stands right behind it."`
-	Report    string   `placeholder:"FILE" help:"Write the report to FILE as JSON."`
-	Full      bool     `help:"Print the report in full, not only what fits a screen."`
-	Quiet     bool     `short:"q" help:"Print no report when there is nothing wrong."`
-	PassFD    []string `name:"pass-fd" placeholder:"N" help:"Descriptors that an isolated command inherits besides 0 to 2; \"jobserver\" means those of GNU make's. Audit passes all."`
-	FailOn    string   `enum:",undeclared" default:"" placeholder:"undeclared" help:"Exit with 121 when audit saw an access that the policy does not declare."`
-	IOUring   string   `name:"io-uring" enum:"allow,refuse" default:"allow" help:"In audit, io_uring is allowed and makes the trace incomplete; refuse it to have it complete. Enforce always refuses it."`
-	Guard     string   `enum:"landlock,none" default:"landlock" help:"none accepts enforce on a kernel without Landlock."`
-	NoWitness bool     `help:"Do without the tracing programs, also where they would load."`
-	LogLevel  string   `enum:"debug,info,warn,error" default:"warn" help:"How much depguard says about itself: debug, info, warn or error."`
-	LogJSON   bool     `name:"log-json" help:"Log as JSON."`
+	Policy    string    `placeholder:"FILE" help:"Policy to hold the command to. With --enforce, ${defaultPolicy} when not given."`
+	Enforce   bool      `help:"Refuse what the policy does not declare, whatever its mode says."`
+	Isolate   bool      `help:"Give audit the jail of enforce: host read-only, private /tmp, /run, /dev, /proc and process ids."`
+	Workspace []string  `sep:"none" placeholder:"DIR" help:"Directory that the command may read, write and execute. Default: the policy's, or the current directory."`
+	Net       string    `enum:",host,none" default:"" placeholder:"host|none" help:"Network of an isolated jail; none is a loopback of its own. Default: the policy's, or host."`
+	Trace     traceFile `placeholder:"FILE" help:"Keep everything that the command did in FILE (SQLite); ${defaultTrace} when -- stands right behind it."`
+	Report    string    `placeholder:"FILE" help:"Write the report to FILE as JSON."`
+	Full      bool      `help:"Print the report in full, not only what fits a screen."`
+	Quiet     bool      `short:"q" help:"Print no report when there is nothing wrong."`
+	PassFD    []string  `name:"pass-fd" placeholder:"N" help:"Descriptors that an isolated command inherits besides 0 to 2; \"jobserver\" means those of GNU make's. Audit passes all."`
+	FailOn    string    `enum:",undeclared" default:"" placeholder:"undeclared" help:"Exit with 121 when audit saw an access that the policy does not declare."`
+	IOUring   string    `name:"io-uring" enum:"allow,refuse" default:"allow" help:"In audit, io_uring is allowed and makes the trace incomplete; refuse it to have it complete. Enforce always refuses it."`
+	Guard     string    `enum:"landlock,none" default:"landlock" help:"none accepts enforce on a kernel without Landlock."`
+	NoWitness bool      `help:"Do without the tracing programs, also where they would load."`
+	LogLevel  string    `enum:"debug,info,warn,error" default:"warn" help:"How much depguard says about itself: debug, info, warn or error."`
+	LogJSON   bool      `name:"log-json" help:"Log as JSON."`
 
 	Command []string `arg:"" passthrough:"" placeholder:"COMMAND" help:"The command and its arguments, best behind --."`
 }
@@ -54,6 +55,23 @@ const defaultPolicy = "depguard.yaml"
 // defaultTrace is the trace that --trace writes when no file is named, and that
 // policy learn reads then.
 const defaultTrace = "depguard.trace"
+
+// traceFile is a file name that can be left out where the command begins.
+type traceFile string
+
+// Decode is kong's way to set the flag (kong.MapperValue).
+func (t *traceFile) Decode(ctx *kong.DecodeContext) error {
+	if ctx.Scan.Peek().String() == "--" {
+		*t = defaultTrace
+		return nil
+	}
+	token, err := ctx.Scan.PopValue("file")
+	if err != nil {
+		return err
+	}
+	*t = traceFile(token.String())
+	return nil
+}
 
 // Help is the long help text (kong.HelpProvider).
 func (ExecCmd) Help() string {
@@ -81,13 +99,21 @@ func (c *ExecCmd) Run(ctx context.Context, stdout, stderr *os.File) (int, error)
 		return statusFailed, err
 	}
 	log := c.logger(stderr)
+	// Before the command runs: it may change what the name leads to.
+	var reportFile *output
+	if c.Report != "" {
+		if reportFile, err = openOutput(c.Report); err != nil {
+			return statusFailed, fmt.Errorf("open the report: %w", err)
+		}
+		defer reportFile.Close()
+	}
 	var keeper *keeper
 	config.Started = func(r *tracer.Recorder) error {
 		for _, m := range r.Run().Mechanisms {
 			log.Info().Str("mechanism", m.Name).Bool("active", m.Active).Msg(m.Detail)
 		}
 		if c.Trace != "" {
-			keeper, err = keep(c.Trace, r)
+			keeper, err = keep(string(c.Trace), r)
 		}
 		return err
 	}
@@ -102,11 +128,15 @@ func (c *ExecCmd) Run(ctx context.Context, stdout, stderr *os.File) (int, error)
 	if result.NotExecuted != nil {
 		fail(stderr, result.NotExecuted)
 	}
+	stopped := keeper.pause()
 	if silent := c.silent(result); !silent || c.Trace != "" || c.Report != "" {
 		c.attribute(config, result.Trace, stderr)
 	}
-	told := c.tell(result, stderr)
+	told := c.tell(result, reportFile, stderr)
 	kept := keeper.finish(result.Trace)
+	if kept != nil {
+		kept = errors.Join(kept, stopped)
+	}
 	if err := errors.Join(told, kept); err != nil {
 		fail(stderr, err)
 		return statusFailed, errTold
@@ -331,14 +361,14 @@ func (c *ExecCmd) silent(result *supervisor.Result) bool {
 }
 
 // tell prints the report, and writes it where --report says.
-func (c *ExecCmd) tell(result *supervisor.Result, stderr *os.File) error {
+func (c *ExecCmd) tell(result *supervisor.Result, file *output, stderr *os.File) error {
 	summary := report.Summarize(result.Trace, policy.Base())
-	if c.Report != "" {
+	if file != nil {
 		data, err := json.MarshalIndent(summary, "", "  ")
 		if err != nil {
 			return fmt.Errorf("BUG: encode the report: %w", err)
 		}
-		if err := writeFile(c.Report, append(data, '\n')); err != nil {
+		if err := file.Write(append(data, '\n')); err != nil {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
@@ -397,33 +427,43 @@ func keep(path string, r *tracer.Recorder) (*keeper, error) {
 	return k, nil
 }
 
-// write appends what changed until it is told to stop. After an error (the disk
-// is full) what is on disk stays, and nothing more is written.
+// write appends what changed until it is told to stop. What could not be written
+// (the disk was full) is tried again at the end.
 func (k *keeper) write() error {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
+	var failed error
 	for {
 		select {
 		case <-k.stop:
-			return nil
+			return failed
 		case <-tick.C:
-			if err := k.writer.Append(k.recorder.Changes()); err != nil {
-				return err
+			if failed == nil {
+				failed = k.writer.Append(k.recorder.Changes())
 			}
 		}
 	}
 }
 
-// finish writes the rest of the trace. It may be called on nil.
-func (k *keeper) finish(t *tracer.Trace) error {
+// pause ends the writing meanwhile, so that the trace can be completed, and
+// returns what it failed with. It may be called on nil.
+func (k *keeper) pause() error {
 	if k == nil {
 		return nil
 	}
 	close(k.stop)
-	if err := <-k.done; err != nil {
-		return errors.Join(fmt.Errorf("the trace is cut short: %w", err), k.writer.Close())
+	return <-k.done
+}
+
+// finish writes what is not on disk yet, after pause. It may be called on nil.
+func (k *keeper) finish(t *tracer.Trace) error {
+	if k == nil {
+		return nil
 	}
-	return k.writer.Finish(t)
+	if err := k.writer.Finish(t); err != nil {
+		return fmt.Errorf("the trace is cut short: %w", err)
+	}
+	return nil
 }
 
 // abandon closes the trace of a run that did not come to its end.
@@ -431,7 +471,6 @@ func (k *keeper) abandon() {
 	if k == nil {
 		return
 	}
-	close(k.stop)
-	<-k.done
+	_ = k.pause()
 	_ = k.writer.Close() // what failed the run is the better message
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,37 +46,74 @@ func readPolicyFile(name string) ([]byte, error) {
 
 // writeFile writes a file beside its name and renames it into place, so that
 // nobody ever sees half of it.
-func writeFile(name string, data []byte) (err error) {
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return os.WriteFile(name, data, 0o666) // a device or a pipe, such as /dev/stdout
+func writeFile(name string, data []byte) error {
+	o, err := openOutput(name)
+	if err != nil {
+		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	defer o.Close()
+	return o.Write(data)
+}
+
+// output is a file that is to be written later, in a directory that others may
+// have changed by then: where it goes is settled when it is opened.
+type output struct {
+	file *os.File // a device or a pipe, such as /dev/stdout, is written as it is
+	dir  *os.Root // else: the directory of the file
+	base string
+	mode os.FileMode
+}
+
+// openOutput settles what name leads to.
+func openOutput(name string) (*output, error) {
+	if full, err := filepath.EvalSymlinks(name); err == nil {
+		name = full
+	}
+	o := &output{base: filepath.Base(name), mode: 0o644}
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a directory", name)
+	case err == nil && !info.Mode().IsRegular():
+		o.file, err = os.OpenFile(name, os.O_WRONLY, 0)
+		return o, err
+	case err == nil:
+		o.mode = info.Mode().Perm()
+	}
+	o.dir, err = os.OpenRoot(filepath.Dir(name))
+	return o, err
+}
+
+// Write writes the whole file. A new one is made in the directory and renamed, over
+// whatever has the name by then.
+func (o *output) Write(data []byte) (err error) {
+	if o.file != nil {
+		_, err = o.file.Write(data)
+		return err
+	}
+	passing := "." + o.base + "." + rand.Text()
+	f, err := o.dir.OpenFile(passing, os.O_WRONLY|os.O_CREATE|os.O_EXCL, o.mode)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(f.Name())
+			_ = o.dir.Remove(passing)
 		}
 	}()
-	if _, err := f.Write(data); err != nil {
-		f.Close()
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(o.mode), f.Close()); err != nil {
 		return err
 	}
-	if err := f.Chmod(mode(name)); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return o.dir.Rename(passing, o.base)
 }
 
-// mode is the mode that the file name has, or that a new one gets.
-func mode(name string) os.FileMode {
-	if info, err := os.Stat(name); err == nil {
-		return info.Mode().Perm()
+// Close closes what openOutput opened.
+func (o *output) Close() {
+	if o.file != nil {
+		o.file.Close()
 	}
-	return 0o644
+	if o.dir != nil {
+		o.dir.Close()
+	}
 }

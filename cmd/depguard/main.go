@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime"
-	"slices"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -76,7 +75,7 @@ func run(args []string) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	selected, err := parser.Parse(nameTrace(args))
+	selected, err := parser.Parse(args)
 	if exit >= 0 {
 		return exit // --help was asked for and given
 	}
@@ -95,16 +94,6 @@ func run(args []string) int {
 		return statusFailed
 	}
 	return status
-}
-
-// nameTrace gives a --trace that has no file name, because -- stands right behind
-// it, the default one.
-func nameTrace(args []string) []string {
-	i := slices.Index(args, "--")
-	if i < 1 || args[i-1] != "--trace" {
-		return args
-	}
-	return slices.Concat(args[:i-1], []string{"--trace=" + defaultTrace}, args[i:])
 }
 
 // exactString stores an argument byte by byte. Kong's own mapper goes through

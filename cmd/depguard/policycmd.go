@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -66,7 +68,7 @@ func (c *LearnCmd) Run(_ context.Context, stdout, stderr *os.File) (int, error) 
 		home = ""
 	}
 	network := policy.NetworkNone
-	if len(t.Connects) > 0 {
+	if slices.ContainsFunc(t.Connects, func(c tracer.Connect) bool { return !loopback(c.Address) }) {
 		network = policy.NetworkHost
 	}
 	_, err = stdout.Write(policy.Learn(observed(t), graph{db}, policy.LearnOptions{
@@ -75,21 +77,41 @@ func (c *LearnCmd) Run(_ context.Context, stdout, stderr *os.File) (int, error) 
 	return 0, err
 }
 
+// loopback reports whether an address is one of the machine's own, which a jail
+// without network has, too.
+func loopback(address string) bool {
+	ap, err := netip.ParseAddrPort(address)
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}
+
 // observed sums up the accesses of t, file by file.
 func observed(t *tracer.Trace) []policy.Observed {
 	files := make([]policy.Observed, len(t.Files))
 	for i, f := range t.Files {
 		files[i] = policy.Observed{Path: f.Path, Owners: f.Owners}
 	}
+	base := make(map[int]string, len(files)) // files asked for by names in base only, with one of them
 	for i := range t.Accesses {
 		a := &t.Accesses[i]
 		if a.File < 0 || a.Unused() {
 			continue
 		}
 		f := &files[a.File]
+		if name, known := base[a.File]; !policy.InBase(a.Asked, a.Op) {
+			base[a.File] = ""
+		} else if !known || name != "" {
+			base[a.File] = a.Asked
+		}
 		f.Access |= a.Op
 		f.Count += a.Count
-		f.NameOwners = append(f.NameOwners, t.NameOwners[a.Asked]...)
+		if a.Op != policy.List { // many packages have a link such as /bin; listing it needs none of them
+			f.NameOwners = append(f.NameOwners, t.NameOwners[a.Asked]...)
+		}
+	}
+	for i, name := range base {
+		if name != "" {
+			files[i].Path, files[i].Owners, files[i].NameOwners = name, nil, nil // such as /etc/localtime
+		}
 	}
 	return files
 }

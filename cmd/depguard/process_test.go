@@ -415,15 +415,15 @@ func hasFile(trace *tracer.Trace, name string) bool {
 func TestIgnoredSignals(t *testing.T) {
 	depguard := filepath.Join(tools(t), "bin", "depguard")
 	for _, ignored := range []string{"", "PIPE QUIT USR1 CHLD TERM"} {
-		script := fmt.Sprintf("trap '' %s; ", ignored) + `grep SigIgn /proc/self/status; "$1" exec -q -- grep SigIgn /proc/self/status`
+		script := fmt.Sprintf("trap '' %s; ", ignored) + `grep -E "SigIgn|SigBlk" /proc/self/status; "$1" exec -q -- grep -E "SigIgn|SigBlk" /proc/self/status`
 		if ignored == "" {
 			script = strings.TrimPrefix(script, "trap '' ; ")
 		}
-		out, err := exec.Command("bash", "-c", script, "bash", depguard).Output()
+		out, err := exec.Command("env", "--block-signal=INT,CHLD,USR2", "bash", "-c", script, "bash", depguard).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lines := strings.Fields(string(out)); len(lines) != 4 || lines[1] != lines[3] {
+		if lines := strings.Fields(string(out)); len(lines) != 8 || lines[1] != lines[5] || lines[3] != lines[7] {
 			t.Errorf("ignoring %q: natively and under depguard:\n%s", ignored, out)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/depguard/depguard/supervisor/filter"
-	"github.com/depguard/depguard/supervisor/filter/inherited"
 	"github.com/depguard/depguard/supervisor/guard"
 )
 
@@ -33,9 +32,6 @@ func runEnter(control channel, ruleset int, c *Config) int {
 	paths, err := lookPath(c)
 	if err != nil {
 		return refuse(control, c, err)
-	}
-	if err := inherited.Ignore(c.Ignored); err != nil {
-		return fail(control, err)
 	}
 	if c.Isolate {
 		if err := dropCapabilities(); err != nil {
@@ -62,6 +58,9 @@ func runEnter(control channel, ruleset int, c *Config) int {
 		return stageFailed
 	}
 	unix.Close(fd)
+	if err := c.Signals.Restore(); err != nil {
+		return fail(control, err)
+	}
 	return refuse(control, c, execute(paths, c))
 }
 

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/depguard/depguard/supervisor/filter/inherited"
 )
 
 // Config is what the jail runs and in which surroundings.
@@ -35,8 +37,8 @@ type Config struct {
 	Terminal bool
 	Replace  [3]bool
 
-	// Ignored are the signals that the command ignores from the start.
-	Ignored []syscall.Signal
+	// Signals are what the command inherits as ignored and blocked.
+	Signals inherited.Signals
 
 	// Keep are the descriptors that the command inherits besides 0 to 2, under
 	// the same numbers.

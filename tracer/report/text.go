@@ -259,7 +259,7 @@ func (p *printer) who(by Process, taken int, prefix string) string {
 func (p *printer) refusals(s *Summary) {
 	edit := s.edit()
 	direct := slices.IndexFunc(s.Refusals, func(r Refusal) bool { return r.Listed })
-	if direct < 0 || p.Full {
+	if direct <= 0 || p.Full { // nothing is the cause of the listing's either
 		direct = len(s.Refusals)
 	}
 	n := p.limit(direct, shownRefusals)
