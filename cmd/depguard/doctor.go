@@ -77,8 +77,8 @@ func (c *DoctorCmd) features(ctx context.Context) []probe.Feature {
 			Name:        "LSM programs",
 			Since:       "5.7",
 			Needed:      []string{},
-			Consequence: "the witness uses tracepoints instead of LSM hooks",
-			Remedy:      "the same privileges; a kernel with CONFIG_BPF_LSM=y that is not locked down and has BPF trampolines",
+			Consequence: "nothing today: the witness uses tracepoints",
+			Remedy:      "none is needed; otherwise the same privileges and a kernel with CONFIG_BPF_LSM=y that is not locked down and has BPF trampolines",
 		}))
 }
 

@@ -68,9 +68,6 @@ func Compile(o Options) (*List, error) {
 		return nil, err
 	}
 	l := newList(c.items, c.trees, o.Policy.Undeclared)
-	for _, m := range c.masks() {
-		l.masks = append(l.masks, m.Path)
-	}
 	l.stats.Packages = c.packageCount
 	l.stats.Duration = time.Since(start)
 	return l, nil

@@ -56,7 +56,6 @@ type List struct {
 	trees      map[string]uint32 // canonical name -> index into grants
 	longest    int               // bytes of the longest name in trees
 	undeclared Action
-	masks      []string
 	stats      Stats
 }
 
@@ -85,11 +84,6 @@ type Stats struct {
 
 // Stats returns the list's size.
 func (l *List) Stats() Stats { return l.stats }
-
-// Masks returns the canonical names with access none that lie in a granted
-// tree, sorted. Neither an identity nor the guard keeps a build from a name
-// in a tree that it may use; the jail covers these by mounts.
-func (l *List) Masks() []string { return slices.Clone(l.masks) }
 
 // ByID decides about a file by its identity. It reports false when identity
 // settles nothing: the file is not in the list, was made after the list (its

@@ -144,15 +144,15 @@ var table = []probe{
 	{
 		name:        "overlay with whiteouts in the jail",
 		since:       "5.11",
-		consequence: "undeclared: hide can't leave hidden files out of directory listings",
-		remedy:      "Linux 5.11 or later with CONFIG_OVERLAY_FS (modprobe overlay)",
+		consequence: "nothing today: files are hidden from opens and execs, and stay in listings, with or without it",
+		remedy:      "none is needed; otherwise Linux 5.11 or later with CONFIG_OVERLAY_FS (modprobe overlay)",
 		try:         func(m *machine) finding { return m.jail().step("a hidden file is absent", m.jail().inside.Overlay) },
 	},
 	{
 		name:        "cgroup v2",
 		since:       "4.5",
-		consequence: "audit follows the build by process ancestry alone, limits can't be set, and the tracing programs must tell the build's processes apart themselves",
-		remedy:      "as an ordinary user: systemd-run --user --scope -p Delegate=yes -- depguard …",
+		consequence: "nothing today: the build's processes are known by ancestry, and no limits are set",
+		remedy:      "none is needed; otherwise, as an ordinary user, systemd-run --user --scope -p Delegate=yes -- depguard …",
 		try:         tryCgroup,
 	},
 	{
@@ -178,8 +178,8 @@ var table = []probe{
 	{
 		name:        "bpf in the LSM list",
 		since:       "5.7",
-		consequence: "the witness uses tracepoints instead of LSM hooks",
-		remedy:      "boot with lsm=…,bpf (the list in /sys/kernel/security/lsm, and bpf at its end); the kernel needs CONFIG_BPF_LSM=y",
+		consequence: "nothing today: the witness uses tracepoints",
+		remedy:      "none is needed; otherwise boot with lsm=…,bpf (the list in /sys/kernel/security/lsm, and bpf at its end); the kernel needs CONFIG_BPF_LSM=y",
 		try:         tryLSM,
 	},
 }
