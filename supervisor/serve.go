@@ -167,20 +167,22 @@ func (s *server) access(file *locate.File, op policy.Access, create bool, native
 			o.Canonical = s.locator.Canonical(file)
 		}
 	}
-	if native != 0 {
+	var verdict allowlist.Verdict
+	if s.list != nil && (file.State == locate.Located || file.State == locate.Creatable) {
+		verdict = s.decide(file, op, o.Canonical)
+	}
+	denied := verdict.Action != allowlist.Allow && verdict.Rule != nil
+	if native != 0 && !denied { // a rule that denies is told all the same
 		o.Errno = native
 		s.recorder.Access(&o)
 		return 0
 	}
-	if s.list != nil && (file.State == locate.Located || file.State == locate.Creatable) {
-		verdict := s.decide(file, op, o.Canonical)
-		o.Verdict = verdict.Action
-		if verdict.Rule != nil {
-			o.Rule = verdict.Rule.Text
-		}
-		if s.enforce && verdict.Action != allowlist.Allow {
-			o.Errno = refusal(verdict.Action, file, op, create)
-		}
+	o.Verdict = verdict.Action
+	if verdict.Rule != nil {
+		o.Rule = verdict.Rule.Text
+	}
+	if s.enforce && verdict.Action != allowlist.Allow {
+		o.Errno = refusal(verdict.Action, file, op, create)
 	}
 	s.recorder.Access(&o)
 	return o.Errno
