@@ -161,6 +161,9 @@ func (c *ExecCmd) config(stdout, stderr *os.File) (*supervisor.Config, error) {
 	}
 	// Without a name (it was deleted), plain audit stays in it all the same.
 	dir, lost := os.Getwd()
+	if full, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = full // a link to it may lie where the jail has a directory of its own
+	}
 	config := &supervisor.Config{
 		Args: args, Dir: dir, Env: os.Environ(), Isolate: c.Isolate,
 		NoGuard: c.Guard == "none", NoIOUring: c.IOUring == "refuse", NoWitness: c.NoWitness,
@@ -208,6 +211,9 @@ func (c *ExecCmd) loadPolicy(config *supervisor.Config) error {
 	full, err := filepath.Abs(name)
 	if err != nil {
 		return err
+	}
+	if resolved, err := filepath.EvalSymlinks(full); err == nil {
+		full = resolved
 	}
 	config.Policy, config.PolicyDir = p, filepath.Dir(full)
 	config.Enforce = c.Enforce || p.Mode == policy.Enforce
