@@ -18,6 +18,12 @@ type Observed struct {
 	NameOwners []string // packages that the links belong to by which it was asked for: of libz.so, which led to libz.so.1.2.13
 	Access     Access   // files with none are left out
 	Count      uint64   // how often
+
+	// Scanned says that every use came from a process that had listed the
+	// directory and then read nearly all of it, as pkg-config does when it does
+	// not find what it looks for: which packages have files there is chance. Of
+	// a directory it says that it was listed for that.
+	Scanned bool
 }
 
 // PackageGraph is what [Learn] asks about packages. owner.DB answers it, with
@@ -84,6 +90,7 @@ type learner struct {
 	owned     map[string]tally // by package: what its files were used for
 	ownedDirs map[string]bool  // directories with a packaged file somewhere beneath
 	paths     map[string]*used // what needs a rule of its own
+	scans     map[string]*used // directories that were read through
 
 	depend, system []string
 	cover          map[string]string // from every covered package to the declared one that covers it
@@ -120,6 +127,7 @@ func newLearner(graph PackageGraph, opts LearnOptions) *learner {
 		owned:        make(map[string]tally),
 		ownedDirs:    make(map[string]bool),
 		paths:        make(map[string]*used),
+		scans:        make(map[string]*used),
 		trees:        make(map[string]bool),
 		holders:      make(map[string]bool),
 	}
@@ -194,6 +202,7 @@ func sortedFiles(files []Observed) []Observed {
 			last.Count += f.Count
 			last.Owners = slices.Concat(last.Owners, f.Owners)
 			last.NameOwners = slices.Concat(last.NameOwners, f.NameOwners)
+			last.Scanned = last.Scanned && f.Scanned
 			continue
 		}
 		merged = append(merged, f)
@@ -222,6 +231,13 @@ func (l *learner) observe(f Observed) {
 	}
 	if f.Access == List && l.holders[f.Path] {
 		l.inside.add(f) // listed on the way to the workspace; granted with it
+		return
+	}
+	switch {
+	case f.Scanned && f.Access == List:
+		return // comes with the rule for what is in it
+	case f.Scanned && f.Access == Read:
+		l.scan(f)
 		return
 	}
 	f.Owners, f.NameOwners = packageNamesAmong(f.Owners), packageNamesAmong(f.NameOwners)

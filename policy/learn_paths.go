@@ -29,6 +29,15 @@ func (l *learner) needRule(f Observed) {
 	l.paths[f.Path] = u
 }
 
+// scan notes that f's directory was read through.
+func (l *learner) scan(f Observed) {
+	dir := path.Dir(f.Path)
+	if l.scans[dir] == nil {
+		l.scans[dir] = &used{access: Read}
+	}
+	l.scans[dir].add(f)
+}
+
 // rules returns the rules for the paths, sorted by path, and the paths that
 // no rule can have.
 func (l *learner) rules() (rules []commented, unsayable []string) {
@@ -47,6 +56,9 @@ func (l *learner) rules() (rules []commented, unsayable []string) {
 		}
 		globs[glob].merge(u)
 	}
+	for dir, u := range l.scans {
+		globs[l.glob(dir)+"/*"] = u
+	}
 	for _, glob := range slices.Sorted(maps.Keys(globs)) {
 		if problem, _ := checkRulePath(glob); problem != "" {
 			unsayable = append(unsayable, glob)
@@ -59,6 +71,9 @@ func (l *learner) rules() (rules []commented, unsayable []string) {
 		}
 		if strings.HasSuffix(glob, "/**/__pycache__/*.pyc") {
 			why += "; compiled by Python"
+		}
+		if strings.HasSuffix(glob, "/*") && !strings.HasSuffix(glob, `\*`) {
+			why += "; read through after a listing, by a program that was looking for something"
 		}
 		if strings.Contains(strings.ReplaceAll(glob, `\?`, ""), "?") {
 			why += "; ? is a byte that is not UTF-8"

@@ -440,3 +440,25 @@ func BenchmarkLearn(b *testing.B) {
 		Learn(files, debian, LearnOptions{Dir: "/w"})
 	}
 }
+
+// What pkg-config read through while it looked for something names no package.
+func TestLearnScanned(t *testing.T) {
+	var files []Observed
+	for i := range 9 {
+		f := owned(fmt.Sprintf("/usr/lib/pkgconfig/%d.pc", i), fmt.Sprintf("lib%d-dev", i))
+		f.Scanned = i > 0
+		files = append(files, f)
+	}
+	files = append(files, Observed{Path: "/usr/lib/pkgconfig", Owners: []string{"lib7-dev"}, Access: List, Count: 1, Scanned: true})
+	text := Learn(files, graph{}, LearnOptions{Workspace: []string{"/w"}})
+	p, err := Parse("learned.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Packages.Depend) != 1 || p.Packages.Depend[0].Name != "lib0-dev" {
+		t.Errorf("depend is %v, want lib0-dev, which was looked for:\n%s", p.Packages.Depend, text)
+	}
+	if !slices.ContainsFunc(p.Files, func(r FileRule) bool { return r.Path == "/usr/lib/pkgconfig/*" && r.Access == Read }) {
+		t.Errorf("no rule for what was read through:\n%s", text)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/depguard/depguard/policy"
 	"github.com/depguard/depguard/policy/allowlist"
@@ -90,6 +91,7 @@ func observed(t *tracer.Trace) []policy.Observed {
 	for i, f := range t.Files {
 		files[i] = policy.Observed{Path: f.Path, Owners: f.Owners}
 	}
+	scanned := scannedFiles(t)
 	base := make(map[int]string, len(files)) // files asked for by names in base only, with one of them
 	for i := range t.Accesses {
 		a := &t.Accesses[i]
@@ -108,12 +110,77 @@ func observed(t *tracer.Trace) []policy.Observed {
 			f.NameOwners = append(f.NameOwners, t.NameOwners[a.Asked]...)
 		}
 	}
+	for i := range scanned {
+		files[i].Scanned = true
+	}
 	for i, name := range base {
-		if name != "" {
+		if name != "" && len(files[i].Owners) > 0 {
 			files[i].Path, files[i].Owners, files[i].NameOwners = name, nil, nil // such as /etc/localtime
 		}
 	}
 	return files
+}
+
+// A process has scanned a directory when it has read so many of its files, at
+// least so large a part of what is in it.
+const (
+	scanFiles = 8
+	scanPart  = 3.0 / 4
+)
+
+// scannedFiles returns the files that were only ever read by processes that had
+// listed their directory and read through it, and those directories.
+func scannedFiles(t *tracer.Trace) map[int]bool {
+	type visit struct {
+		process int
+		dir     string
+	}
+	listed, directory := map[visit]time.Time{}, map[string]int{}
+	for i := range t.Accesses {
+		a := &t.Accesses[i]
+		if a.File < 0 || a.Op != policy.List {
+			continue
+		}
+		v := visit{a.Process, t.Files[a.File].Path}
+		if first, ok := listed[v]; !ok || a.First.Before(first) {
+			listed[v] = a.First
+		}
+		directory[v.dir] = a.File
+	}
+	read, direct := map[visit]map[int]bool{}, map[int]bool{}
+	for i := range t.Accesses {
+		a := &t.Accesses[i]
+		if a.File < 0 || a.Op == policy.List || a.Unused() {
+			continue
+		}
+		v := visit{a.Process, filepath.Dir(t.Files[a.File].Path)}
+		if first, ok := listed[v]; !ok || a.Op != policy.Read || a.First.Before(first) {
+			direct[a.File] = true
+			continue
+		}
+		if read[v] == nil {
+			read[v] = map[int]bool{}
+		}
+		read[v][a.File] = true
+	}
+	scanned := map[int]bool{}
+	for v, files := range read {
+		entries, _ := os.ReadDir(v.dir) // what is gone has no entries: then all were read
+		through := len(files) >= scanFiles && float64(len(files)) >= scanPart*float64(len(entries))
+		for file := range files {
+			switch {
+			case !through:
+				direct[file] = true
+			case !direct[file]:
+				scanned[file] = true
+				scanned[directory[v.dir]] = true
+			}
+		}
+	}
+	for file := range direct {
+		delete(scanned, file)
+	}
+	return scanned
 }
 
 // graph answers what learning asks about packages.

@@ -86,7 +86,7 @@ CREATE TABLE access (
   verdict TEXT    NOT NULL,                  -- allow, deny or hide
   rule    INTEGER NOT NULL REFERENCES rule,
   created INTEGER NOT NULL,                  -- 1: the name did not exist and the call asked to create it
-  errno   INTEGER NOT NULL,                  -- what depguard answered with; 0: the kernel's own answer
+  errno   INTEGER NOT NULL,                  -- what depguard answered with, or with verdict allow the kernel was expected to; 0 otherwise
   count   INTEGER NOT NULL,                  -- how many times
   first   INTEGER NOT NULL,                  -- time of the first
   seen    INTEGER NOT NULL                   -- sum of 1: by the supervisor, 2: by the kernel's witness
