@@ -784,6 +784,9 @@ func interpreterOf(t *testing.T, path string) string {
 			return name
 		}
 	}
+	if os.Getenv("DEPGUARD_MUST_WORK") == "1" {
+		t.Fatalf("%s names no loader that this test knows", path)
+	}
 	t.Skipf("%s names no loader that this test knows", path)
 	return ""
 }

@@ -24,7 +24,7 @@ files:
   - {path: /opt/sdk/**, access: xr}
   - path: ~/.netrc
     access: none
-workspace: [., ../shared]
+workspace: [., ../other]
 network: none
 `
 
@@ -47,7 +47,7 @@ func TestParse(t *testing.T) {
 			{Path: "/opt/sdk/**", Access: Read | Exec, Pos: Position{12, 12}},
 			{Path: "~/.netrc", Pos: Position{13, 11}},
 		},
-		Workspace: []WorkspaceTree{{".", Position{15, 13}}, {"../shared", Position{15, 16}}},
+		Workspace: []WorkspaceTree{{".", Position{15, 13}}, {"../other", Position{15, 16}}},
 		Network:   NetworkNone,
 		source:    []byte(fullPolicy),
 	}
