@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,19 +168,21 @@ func descendants(t *testing.T, pid int) (list []process) {
 	return list
 }
 
-// jailed returns the processes of a running jail, among which are those named.
+// jailed returns the processes of a running jail, as soon as those named are
+// among them: a process that was just forked still has the name of the other.
 func jailed(t *testing.T, cmd *exec.Cmd, names ...string) []process {
 	t.Helper()
-	list := descendants(t, cmd.Process.Pid)
-	for _, name := range names {
-		found := false
+	var list []process
+	await(t, fmt.Sprintf("the jail has processes named %v", names), func() bool {
+		list = descendants(t, cmd.Process.Pid)
+		missing := slices.Clone(names)
 		for _, p := range list {
-			found = found || p.name == name
+			if i := slices.Index(missing, p.name); i >= 0 {
+				missing = slices.Delete(missing, i, i+1)
+			}
 		}
-		if !found {
-			t.Fatalf("no process %s among those of the jail: %v", name, list)
-		}
-	}
+		return len(missing) == 0
+	})
 	t.Cleanup(func() {
 		for _, p := range list {
 			if p.alive() { // the test has failed
@@ -200,8 +203,7 @@ func TestSupervisorKilled(t *testing.T) {
 			cmd := newRun(t, mode.flags, "sh", "-c", "./daemon ready; sleep 1000 & sleep 1000; true")
 			start(t, cmd)
 			awaitFile(t, cmd, "ready")
-			await(t, "the command sleeps", func() bool { return len(descendants(t, cmd.Process.Pid)) >= 4 })
-			all := jailed(t, cmd, "daemon", "sleep", "sh")
+			all := jailed(t, cmd, "daemon", "sleep", "sleep", "sh")
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
