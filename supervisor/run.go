@@ -28,7 +28,7 @@ import (
 // Config is one run. The zero value of every field is its default.
 type Config struct {
 	Args []string
-	Dir  string   // working directory of the command, absolute
+	Dir  string   // working directory of the command, absolute; without isolation it is this process's
 	Env  []string // its environment
 
 	Policy    *policy.Policy // nil: nothing is declared, everything is recorded

@@ -18,7 +18,7 @@ import (
 // Config is what the jail runs and in which surroundings.
 type Config struct {
 	Args []string // the command; Args[0] is looked up along PATH of Env
-	Dir  string   // its working directory
+	Dir  string   // its working directory in an isolated jail; else it is the one of this process
 	Env  []string
 
 	// Isolate gives the jail namespaces of its own (user, mount, pid, ipc, uts)
